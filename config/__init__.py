@@ -1,0 +1,1 @@
+"""Configuration: every variable, read and checked once at the start; and the logging chain."""

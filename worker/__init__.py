@@ -1,0 +1,1 @@
+"""kinetic-retry-worker: retries failed Kinetic executions by policy, never twice, never in silence."""

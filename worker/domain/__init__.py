@@ -1,0 +1,1 @@
+"""The pure domain: no clock, no network, no storage. Imports only the standard library."""

@@ -8,6 +8,7 @@ it is, once, and everything inside acts on these values.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -72,3 +73,19 @@ class Unclear:
 
 
 Delivery = Accepted | NotDelivered | Conflict | Refused | Unclear
+
+REDELIVERY_BASE = timedelta(seconds=2)
+REDELIVERY_CAP = timedelta(minutes=1)
+
+
+def redelivery_delay(undelivered: int, random: Callable[[], float]) -> timedelta:
+    """Return how long to wait after a call that was not delivered, counted from 0 such calls before it.
+
+    Doubles from 2 s to a minute, half of it left to chance. It is short and apart from the policy's
+    backoff: nothing has happened at Kinetic yet and no attempt is spent.
+
+    >>> [redelivery_delay(n, lambda: 1.0).total_seconds() for n in (0, 1, 2, 5, 1000)]
+    [2.0, 4.0, 8.0, 60.0, 60.0]
+    """
+    delay = min(REDELIVERY_CAP, REDELIVERY_BASE * (1 << min(undelivered, 10)))
+    return delay / 2 + delay / 2 * random()

@@ -63,6 +63,8 @@ class Execution:
         workflow_uuid, workflow_name: "" when the API did not say. The name is untrusted text.
         created_at, updated_at: aware UTC by the API's clock; None when absent or unbelievable.
         video_url, logs_url: links for people, shown but never stored (they may carry signatures).
+        n_steps, n_agent_actions: what the run did; None when the API did not say.
+        duration_ms: how long the run took, in milliseconds; None when the API did not say.
     """
 
     uuid: str
@@ -75,6 +77,9 @@ class Execution:
     updated_at: datetime | None = None
     video_url: str = ""
     logs_url: str = ""
+    n_steps: int | None = None
+    n_agent_actions: int | None = None
+    duration_ms: int | None = None
 
     def ended_at(self, seen_at: datetime) -> datetime:
         """Return when a final execution ended: `updated_at`, else `created_at`, else when we saw it."""
@@ -111,7 +116,8 @@ def fingerprint_of(payload: Any) -> str:
     """Return a short digest that equal payloads share; "" for an absent or empty one.
 
     22 base-16 digits (88 bits) of SHA-256 over canonical JSON: key order and white space do not
-    matter. It cannot be turned back into the payload; it only tells two payloads apart.
+    matter. It cannot be turned back into the payload; it only tells two payloads apart. A payload
+    nested too deeply to be written out reads as absent: it then matches any, which delays and never doubles.
 
     >>> fingerprint_of({"a": 1, "b": 2}) == fingerprint_of({"b": 2, "a": 1})
     True
@@ -120,5 +126,8 @@ def fingerprint_of(payload: Any) -> str:
     """
     if payload is None or payload in ({}, [], ""):
         return ""
-    text = json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
+    try:
+        text = json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
+    except (RecursionError, TypeError, ValueError):
+        return ""
     return hashlib.sha256(text.encode()).hexdigest()[:22]

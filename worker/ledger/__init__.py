@@ -1,0 +1,20 @@
+"""The ledger: the only place that speaks Redis. Knows the domain, nothing else of the worker."""
+
+from worker.ledger.commits import Outcome
+from worker.ledger.connection import Connection
+from worker.ledger.errors import LedgerError, LedgerFormatError, LedgerUnavailable
+from worker.ledger.gate import GateState
+from worker.ledger.jobs import Turn
+from worker.ledger.ledger import Claim, Ledger
+
+__all__ = [
+    "Claim",
+    "Connection",
+    "GateState",
+    "Ledger",
+    "LedgerError",
+    "LedgerFormatError",
+    "LedgerUnavailable",
+    "Outcome",
+    "Turn",
+]

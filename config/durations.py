@@ -1,0 +1,104 @@
+"""Durations as people write them: `30s`, `5m`, `24h`, `1h30m`, `500ms`, plain seconds, or ISO 8601.
+
+Owns the two directions between text and `timedelta`, exact to the microsecond.
+Knows nothing of variables or files; who calls says where the text came from.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from decimal import Decimal
+
+from pydantic import TypeAdapter, ValidationError
+
+LONGEST = timedelta(days=3650)
+"""Anything longer is a slip of the keyboard, and would overflow dates computed from it."""
+
+_LONGEST_TEXT = 40
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_PLAIN = re.compile(_NUMBER)
+_UNITS = re.compile(
+    rf"(?:({_NUMBER})d)?\s*(?:({_NUMBER})h)?\s*(?:({_NUMBER})m(?!s))?\s*(?:({_NUMBER})s)?\s*(?:({_NUMBER})ms)?"
+)
+_SECOND = 1_000_000
+_MICROSECONDS = (86_400_000_000, 3_600_000_000, 60_000_000, 1_000_000, 1_000)
+_ISO = TypeAdapter(timedelta)
+
+
+class DurationRangeError(ValueError):
+    """The text is a duration, but a negative or an absurdly long one; the message says which."""
+
+
+def parse_duration(text: str) -> timedelta:
+    """Return the duration that `text` means.
+
+    Units go from large to small (d, h, m, s, ms), each at most once; decimals are allowed; a bare
+    number is seconds. Anything finer than a microsecond is rounded.
+
+    Raises:
+        DurationRangeError: negative, or longer than `LONGEST`.
+        ValueError: not a duration at all.
+
+    >>> [str(parse_duration(text)) for text in ("90", "1h30m", "1.5h", "500ms", "PT1H30M")]
+    ['0:01:30', '1:30:00', '1:30:00', '0:00:00.500000', '1:30:00']
+    """
+    wanted = text.strip()
+    if not wanted or len(wanted) > _LONGEST_TEXT:
+        raise ValueError("is not a duration")
+    if wanted.startswith("-"):
+        parse_duration(wanted[1:])  # "-soon" is not a negative duration, it is none
+        raise DurationRangeError("is negative")
+    duration = _iso(wanted) if wanted.startswith("P") else _units(wanted)
+    if duration > LONGEST:
+        raise DurationRangeError("is longer than 10 years")
+    return duration
+
+
+def format_duration(duration: timedelta) -> str:
+    """Return the usual spelling; `parse_duration` reads it back exactly. Days start at two: a day is 24h.
+
+    >>> [format_duration(timedelta(seconds=s)) for s in (0, 0.5, 90, 5400, 86400, 1.25)]
+    ['0s', '500ms', '1m30s', '1h30m', '24h', '1.25s']
+    >>> format_duration(timedelta(days=1, hours=12)), format_duration(timedelta(days=30, minutes=1))
+    ('36h', '30d1m')
+    """
+    if duration < timedelta(0):
+        return f"-{format_duration(-duration)}"
+    minutes, rest = divmod(duration, timedelta(minutes=1))
+    micros = rest // timedelta(microseconds=1)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24) if hours >= 2 * 24 else (0, hours)
+    parts = [f"{count}{unit}" for count, unit in ((days, "d"), (hours, "h"), (minutes, "m")) if count]
+    if micros and micros < _SECOND and micros % 1000 == 0:
+        parts.append(f"{micros // 1000}ms")
+    elif micros:
+        seconds = f"{micros // _SECOND}.{micros % _SECOND:06d}".rstrip("0").rstrip(".")
+        parts.append(f"{seconds}s")
+    return "".join(parts) or "0s"
+
+
+def _units(text: str) -> timedelta:
+    if _PLAIN.fullmatch(text):
+        return _from_microseconds(Decimal(text) * _SECOND)
+    match = _UNITS.fullmatch(text)
+    if match is None:
+        raise ValueError("is not a duration")
+    counts = zip(match.groups(), _MICROSECONDS, strict=True)
+    return _from_microseconds(sum((Decimal(count) * size for count, size in counts if count), Decimal(0)))
+
+
+def _from_microseconds(total: Decimal) -> timedelta:
+    if total > LONGEST // timedelta(microseconds=1):  # timedelta itself would overflow on 40 digits
+        raise DurationRangeError("is longer than 10 years")
+    return timedelta(microseconds=int(total.to_integral_value()))
+
+
+def _iso(text: str) -> timedelta:
+    try:
+        duration = _ISO.validate_python(text)
+    except ValidationError:
+        raise ValueError("is not a duration") from None
+    if duration < timedelta(0):
+        raise DurationRangeError("is negative")
+    return duration

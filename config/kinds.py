@@ -1,0 +1,243 @@
+"""The kinds of value a variable can take: how each is read from text, and how that is put in words.
+
+Owns single values; what several of them must be together is `config.checks`. A kind never reads the
+environment. Validators raise `ValueError`; the person sees the kind's `Takes` instead of its text,
+unless the validator raises `not_this` to be more exact.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+from urllib.parse import SplitResult, urlsplit
+
+from annotated_types import Ge, Le
+from pydantic import AfterValidator, AllowInfNan, BeforeValidator, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+
+from config.durations import DurationRangeError, parse_duration
+from config.problems import one_of
+
+
+@dataclass(frozen=True, slots=True)
+class Takes:
+    """What a value may be, in words that finish the sentence "takes …".
+
+    Attributes:
+        text: the words.
+        blank: an empty value means something of its own; elsewhere it means "not set".
+    """
+
+    text: str
+    blank: bool = False
+
+
+NOT_THIS = "takes"
+"""Type of the validation errors whose message replaces the kind's own words."""
+
+_T = TypeVar("_T")
+
+
+def not_this(takes: str) -> PydanticCustomError:
+    """Return the error to raise when a value needs other words than its kind's `Takes`."""
+    return PydanticCustomError(NOT_THIS, "{takes}", {"takes": takes})
+
+
+def takes_of(field: FieldInfo) -> str:
+    """Return what a field takes, from its `Takes`, its choices or its bounds."""
+    kind = field.annotation
+    low, high = _bound(field, Ge), _bound(field, Le)
+    if takes := _takes(field):
+        return takes.text
+    if kind is bool:
+        return "true or false"
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return one_of(member.value for member in kind)
+    if get_args(kind):
+        return one_of(get_args(kind))
+    if kind is int and low is not None and high is not None:
+        return f"a whole number from {low.ge} to {high.le}"
+    raise TypeError(f"no words for {kind}: give the field a Takes(…)")
+
+
+def takes_blank(field: FieldInfo) -> bool:
+    """Whether an empty value means something of its own, instead of "not set"."""
+    takes = _takes(field)
+    return takes is not None and takes.blank
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a URL's host is this machine, so that unencrypted HTTP stays inside it."""
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+# --- durations ---------------------------------------------------------------------------------------
+
+_DURATION = "a duration such as 30s, 5m or 1h30m"
+
+
+def _read_duration(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_duration(value)
+    except DurationRangeError as exc:
+        raise not_this(f"{_DURATION}; this one {exc}") from None
+
+
+def _above_zero(duration: timedelta) -> timedelta:
+    if duration <= timedelta(0):
+        raise not_this(f"{_DURATION}, longer than zero")
+    return duration
+
+
+Duration = Annotated[timedelta, BeforeValidator(_read_duration), Takes(_DURATION)]
+PositiveDuration = Annotated[Duration, AfterValidator(_above_zero)]
+
+# --- choices and numbers -----------------------------------------------------------------------------
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
+AnyCase = BeforeValidator(_lower)
+"""Choices are written in lower case; people and their YAML write `Equal` and `JSON` as well."""
+
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)]
+Multiplier = Annotated[
+    float, AllowInfNan(allow_inf_nan=False), Ge(1), Takes("a number of at least 1, such as 2 or 4")
+]
+Attempts = Annotated[int, Ge(0), Le(1000)]
+
+# --- names -------------------------------------------------------------------------------------------
+
+_NAME = re.compile(r"[^\s&=?#]{1,100}")
+_NAMESPACE = re.compile(r"[^\s{}:](?:[^\s{}]{0,98}[^\s{}:])?")
+
+
+def _matching(pattern: re.Pattern[str], *, blank: bool = False) -> AfterValidator:
+    def check(value: str | None) -> str | None:
+        if value is None or (blank and not value) or (pattern.fullmatch(value) and value.isprintable()):
+            return value
+        raise ValueError("does not match")
+
+    return AfterValidator(check)
+
+
+ParameterName = Annotated[str, _matching(_NAME), Takes("the name of a query parameter")]
+OptionalParameterName = Annotated[
+    str,
+    _matching(_NAME, blank=True),
+    Takes("the name of a query parameter, or nothing when the server has none", blank=True),
+]
+_FIELD_PATH = Takes("the name of a JSON field; dots lead into objects, as in meta.next")
+FieldPath = Annotated[str, _matching(_NAME), _FIELD_PATH]
+OptionalFieldPath = Annotated[str | None, _matching(_NAME), _FIELD_PATH]
+Namespace = Annotated[
+    str,
+    _matching(_NAMESPACE),
+    Takes("up to 100 characters without spaces or braces, and without a colon at either end"),
+]
+UrlPath = Annotated[
+    str,
+    _matching(re.compile(r"/[^\s?#]{0,499}")),
+    Takes("a path such as /api/executions, without query or fragment"),
+]
+OptionalTomlFile = Annotated[Path | None, Takes("the path of a TOML file that can be read")]
+
+# --- addresses and keys ------------------------------------------------------------------------------
+
+SCHEMES = ("redis", "rediss", "unix", "sentinel")
+BROKER_SCHEMES = ("redis", "rediss", "redis+socket", "sentinel")
+"""What the broker library calls them: a socket file is `redis+socket://` there, not `unix://`."""
+
+
+def split_url(url: str) -> SplitResult:
+    """Return the parts of a URL; ValueError when they cannot be told apart or the port is none."""
+    if any(char.isspace() or not char.isprintable() for char in url):
+        raise ValueError("white space or control characters")
+    parts = urlsplit(url)
+    _ = parts.port  # a port that is no number, or too large, shows itself only when it is asked for
+    return parts
+
+
+def _check_base_url(url: str) -> str:
+    parts = split_url(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError("not an address of ours")
+    if "?" in url or "#" in url:
+        raise ValueError("has a query or a fragment")
+    return url
+
+
+def _check_api_key(key: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]+", key.get_secret_value()):  # anything else breaks the header it is sent in
+        raise ValueError("not usable in a header")
+    return key
+
+
+def _url_of(schemes: tuple[str, ...]) -> AfterValidator:
+    def check(secret: SecretStr) -> SecretStr:
+        url = secret.get_secret_value()
+        scheme, separator, rest = url.partition("://")
+        if scheme.lower() not in schemes or not separator or not rest:
+            raise ValueError("another scheme")
+        if scheme.lower() in ("redis", "rediss"):
+            _check_redis_url(split_url(url))
+        elif any(char.isspace() for char in url):
+            raise ValueError("white space")
+        return secret
+
+    return AfterValidator(check)
+
+
+def _check_redis_url(parts: SplitResult) -> None:
+    if not parts.hostname:
+        raise ValueError("no host")
+    if not re.fullmatch(r"/?[0-9]*", parts.path):  # the client library would silently use database 0
+        raise not_this("a database number after the host and port, as in redis://host:6379/0")
+
+
+BaseUrl = Annotated[
+    str,
+    AfterValidator(_check_base_url),
+    Takes("an address such as https://kinetic.example.com, without credentials, query or fragment"),
+]
+ApiKey = Annotated[
+    SecretStr, AfterValidator(_check_api_key), Takes("the API key: printable ASCII characters without spaces")
+]
+RedisUrl = Annotated[
+    SecretStr,
+    _url_of(SCHEMES),
+    Takes(f"an address such as redis://host:6379/0; the schemes are {one_of(SCHEMES)}"),
+]
+BrokerUrl = Annotated[
+    SecretStr,
+    _url_of(BROKER_SCHEMES),
+    Takes(f"an address such as redis://host:6379/1; the schemes are {one_of(BROKER_SCHEMES)}"),
+]
+
+
+def _takes(field: FieldInfo) -> Takes | None:
+    return next((entry for entry in field.metadata if isinstance(entry, Takes)), None)
+
+
+def _bound(field: FieldInfo, kind: type[_T]) -> _T | None:
+    return next((entry for entry in field.metadata if isinstance(entry, kind)), None)

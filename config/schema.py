@@ -1,0 +1,340 @@
+"""Every variable: its name, default, kind and description. The one place where they are written down.
+
+Owns the shape of `Settings`. It reads nothing: `config.settings.load_settings` gathers the values, and
+`config.reference` prints this module as documentation. A field with a description is a variable; its
+name is the group's prefix and the field's name in capitals, unless `VARIABLE_NAMES` says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Le
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from config.kinds import (
+    AnyCase,
+    ApiKey,
+    Attempts,
+    BaseUrl,
+    BrokerUrl,
+    Duration,
+    FieldPath,
+    LogLevel,
+    Multiplier,
+    Namespace,
+    OptionalFieldPath,
+    OptionalParameterName,
+    OptionalTomlFile,
+    ParameterName,
+    PositiveDuration,
+    RedisUrl,
+    UrlPath,
+)
+from config.redaction import url_secrets
+from worker.domain.policy import Backoff, Jitter, Policy, PolicyBook, PolicyEntry
+
+VARIABLE_NAMES = {"broker_url": "CELERY_BROKER_URL"}
+
+
+class Group(BaseModel):
+    """Variables that share a prefix."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    prefix: ClassVar[str]
+    title: ClassVar[str]
+
+
+class ListSettings(Group):
+    """How this deployment lists executions; the published contract does not say."""
+
+    prefix: ClassVar[str] = "KINETIC_LIST_"
+    title: ClassVar[str] = "Listing executions"
+
+    path: UrlPath = Field("/api/executions", description="Where executions are listed.")
+    status_param: OptionalParameterName = Field(
+        "status",
+        description="Parameter that asks for one status. The worker filters as well, so it may be ignored.",
+    )
+    pagination: Annotated[Literal["offset", "page", "cursor", "none"], AnyCase] = Field(
+        "offset", description="How the list is paged; `page` counts from 1."
+    )
+    limit_param: ParameterName = Field("limit", description="Parameter for the page size.")
+    offset_param: ParameterName = Field("offset", description="Parameter for `offset` paging.")
+    page_param: ParameterName = Field("page", description="Parameter for `page` paging.")
+    cursor_param: ParameterName = Field("cursor", description="Parameter for `cursor` paging.")
+    next_field: FieldPath = Field(
+        "next_cursor", description="Field of the answer that holds the next cursor."
+    )
+    items_field: OptionalFieldPath = Field(
+        None,
+        description="Field of the answer that holds the executions. Not set: the answer is an array, "
+        "or holds it under `items`, `executions`, `data` or `results`.",
+    )
+    page_size: Annotated[int, Ge(1), Le(10_000)] = Field(
+        100, description="Executions asked for per page; the server may give fewer."
+    )
+    order: Annotated[Literal["desc", "asc", "unknown"], AnyCase] = Field(
+        "desc", description="Order of the list by creation: newest first is `desc`."
+    )
+    since_param: OptionalParameterName = Field(
+        "", description="Parameter that leaves out executions older than a time, when the server has one."
+    )
+
+
+class KineticSettings(Group):
+    """The Kinetic API."""
+
+    prefix: ClassVar[str] = "KINETIC_"
+    title: ClassVar[str] = "The Kinetic API"
+
+    base_url: BaseUrl = Field(
+        "",
+        description="**Required.** Address of the deployment; may end in a path.",
+    )
+    api_key: ApiKey = Field(
+        SecretStr(""), description="**Required.** Sent as `X-Kinetic-Key` with every call."
+    )
+    allow_http: bool = Field(
+        False,
+        description="Allow http to another host. The API key then crosses the network unencrypted.",
+    )
+    timeout: PositiveDuration = Field(
+        timedelta(seconds=30), description="How long a call may take once it is connected."
+    )
+    connect_timeout: PositiveDuration = Field(
+        timedelta(seconds=5), description="How long connecting may take."
+    )
+    max_connections: Annotated[int, Ge(1), Le(1000)] = Field(
+        50, description="Open connections per worker process."
+    )
+    listing: ListSettings
+
+
+class LedgerSettings(Group):
+    """What Redis remembers."""
+
+    prefix: ClassVar[str] = "LEDGER_"
+    title: ClassVar[str] = "Ledger"
+
+    namespace: Namespace = Field(
+        "kinetic-retry",
+        description="Start of every Redis key; two installations on one Redis need two names.",
+    )
+    retention: PositiveDuration = Field(
+        timedelta(days=30),
+        description="How long a finished lineage is remembered; longer than `DISCOVERY_LOOKBACK`.",
+    )
+    events_maxlen: Annotated[int, Ge(1), Le(1_000_000_000)] = Field(
+        100_000, description="How many events the history keeps, about 200 bytes each."
+    )
+
+
+class DiscoverySettings(Group):
+    """How failures are noticed."""
+
+    prefix: ClassVar[str] = "DISCOVERY_"
+    title: ClassVar[str] = "Discovery"
+
+    interval: PositiveDuration = Field(
+        timedelta(seconds=30), description="How often the head of the list is read."
+    )
+    sweep: PositiveDuration = Field(
+        timedelta(minutes=10),
+        description="How often the whole look-back is read, for what the head cannot show.",
+    )
+    lookback: PositiveDuration = Field(timedelta(hours=24), description="How far back a sweep reads.")
+    backfill: Duration = Field(
+        timedelta(0),
+        description="How old a failure may be at the first start and still be retried.",
+    )
+    mode: Annotated[Literal["list", "track", "both"], AnyCase] = Field(
+        "list",
+        description="Find failures in the list, among executions named by `kinetic-retry track`, or both.",
+    )
+
+
+class RetrySettings(Group):
+    """Which failures are retried, and when."""
+
+    prefix: ClassVar[str] = "RETRY_"
+    title: ClassVar[str] = "Retry policy"
+
+    max_attempts: Attempts = Field(
+        5, description="Clones per failed execution; its own run is not counted. 0: watch and report only."
+    )
+    backoff: Annotated[Backoff, AnyCase] = Field(
+        Backoff.EXPONENTIAL, description="How the delay grows from attempt to attempt."
+    )
+    base_delay: Duration = Field(
+        timedelta(minutes=1), description="Delay before the first attempt; not longer than `RETRY_MAX_DELAY`."
+    )
+    multiplier: Multiplier = Field(4.0, description="Growth of the exponential backoff.")
+    max_delay: Duration = Field(timedelta(hours=4), description="No delay is longer than this.")
+    jitter: Annotated[Jitter, AnyCase] = Field(
+        Jitter.EQUAL,
+        description="How much of the delay is random: nothing, all, half, or AWS's decorrelated.",
+    )
+    deadline: PositiveDuration = Field(
+        timedelta(hours=24), description="No attempt starts later than this after the first failure."
+    )
+    policy_file: OptionalTomlFile = Field(None, description="Policies for single workflows, see below.")
+
+    entries: tuple[PolicyEntry, ...] = ()
+
+    @property
+    def policy(self) -> Policy:
+        """The policy of every workflow that no entry of the policy file is for."""
+        return Policy(
+            max_attempts=self.max_attempts,
+            backoff=self.backoff,
+            base_delay=self.base_delay,
+            multiplier=self.multiplier,
+            max_delay=self.max_delay,
+            jitter=self.jitter,
+            deadline=self.deadline,
+        )
+
+    @property
+    def policies(self) -> PolicyBook:
+        """The default policy and the entries of the policy file, in their order."""
+        return PolicyBook(self.policy, self.entries)
+
+
+class SubmitSettings(Group):
+    """How due attempts are sent."""
+
+    prefix: ClassVar[str] = "SUBMIT_"
+    title: ClassVar[str] = "Submitting"
+
+    interval: PositiveDuration = Field(
+        timedelta(seconds=1), description="How often due attempts are looked for."
+    )
+    batch: Annotated[int, Ge(1), Le(10_000)] = Field(100, description="Lineages claimed at a time.")
+    concurrency: Annotated[int, Ge(1), Le(1000)] = Field(
+        20, description="Retry calls in flight per worker process."
+    )
+    lease: PositiveDuration = Field(
+        timedelta(minutes=2),
+        description="How long a claim is good for; longer than `KINETIC_CONNECT_TIMEOUT` and "
+        "`KINETIC_TIMEOUT` together.",
+    )
+
+
+class WatchSettings(Group):
+    """How clones are followed."""
+
+    prefix: ClassVar[str] = "WATCH_"
+    title: ClassVar[str] = "Watching clones"
+
+    interval: PositiveDuration = Field(
+        timedelta(seconds=5), description="Shortest pause between two looks at a clone."
+    )
+    timeout: PositiveDuration = Field(
+        timedelta(hours=24), description="How long a clone may stay unfinished before a person has to look."
+    )
+
+
+class ResolveSettings(Group):
+    """What happens when nobody knows whether a retry call was processed."""
+
+    prefix: ClassVar[str] = "RESOLVE_"
+    title: ClassVar[str] = "Resolving unclear calls"
+
+    interval: PositiveDuration = Field(
+        timedelta(seconds=5), description="How often unclear calls are looked into."
+    )
+    grace: Duration = Field(
+        timedelta(seconds=60),
+        description="How long a clone may take to appear before it is taken not to exist.",
+    )
+    unclear: Annotated[Literal["hold", "adopt", "retry"], AnyCase] = Field(
+        "hold",
+        description="When a candidate may be an ordinary run: leave it to a person, take it, or clone again.",
+    )
+
+
+class WorkerSettings(Group):
+    """The worker's processes."""
+
+    prefix: ClassVar[str] = "WORKER_"
+    title: ClassVar[str] = "Worker"
+
+    concurrency: Annotated[int, Ge(1), Le(256)] = Field(2, description="Processes per worker.")
+
+
+class LogSettings(Group):
+    """Log lines."""
+
+    prefix: ClassVar[str] = "LOG_"
+    title: ClassVar[str] = "Logging"
+
+    level: LogLevel = Field("INFO", description="The least important lines that are written.")
+    format: Annotated[Literal["json", "console"], AnyCase] = Field(
+        "json", description="One JSON object per line, or text for people."
+    )
+
+
+class Settings(BaseSettings):
+    """The whole configuration, checked. Made by `config.settings.load_settings` only.
+
+    Attributes:
+        origins: for every variable where its value came from: `environment`, `.env`, `file` or `default`.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=False
+    )
+
+    prefix: ClassVar[str] = ""
+    title: ClassVar[str] = "Redis and the broker"
+
+    kinetic: KineticSettings
+    redis_url: RedisUrl = Field(
+        SecretStr("redis://localhost:6379/0"),
+        description="Where the ledger lives. It must not evict, and should write every change to disk.",
+    )
+    broker_url: BrokerUrl = Field(
+        SecretStr(""), description="Where Celery's messages go. Not set: the same as `REDIS_URL`."
+    )
+    ledger: LedgerSettings
+    discovery: DiscoverySettings
+    retry: RetrySettings
+    submit: SubmitSettings
+    watch: WatchSettings
+    resolve: ResolveSettings
+    worker: WorkerSettings
+    log: LogSettings
+
+    origins: Mapping[str, str] = Field(default_factory=dict, repr=False)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from `load_settings` alone.
+
+        The stock sources cannot say where a value came from, and pass over misspelt names and broken
+        lines in silence.
+        """
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret text in here, for the log's last line of defence."""
+        urls = (self.redis_url.get_secret_value(), self.broker_url.get_secret_value())
+        found = {
+            self.kinetic.api_key.get_secret_value(),
+            *(part for url in urls for part in url_secrets(url)),
+        }
+        return tuple(sorted(found - {""}))

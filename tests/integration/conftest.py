@@ -1,0 +1,50 @@
+"""The engine in one process: the real ledger on a real server, and a scripted API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.support.scripted_api import ScriptedApi
+from worker.domain.policy import Jitter, Policy, PolicyBook
+from worker.engine.context import Context, Options
+from worker.ledger import Ledger
+
+AT_ONCE = Policy(max_attempts=3, base_delay=timedelta(0), jitter=Jitter.NONE)
+QUICK = Options(
+    request_bound=timedelta(seconds=1),
+    discovery_interval=timedelta(0),
+    submit_lease=timedelta(seconds=10),
+    watch_interval=timedelta(0),
+    resolve_interval=timedelta(0),
+    resolve_grace=timedelta(0),
+)
+
+
+@pytest.fixture
+def api() -> ScriptedApi:
+    return ScriptedApi()
+
+
+@pytest.fixture
+async def ctx(ledger: Ledger, api: ScriptedApi) -> Context:
+    await ledger.begin(timedelta(minutes=10))  # failures of the last ten minutes are ours
+    return Context(ledger, api, PolicyBook(AT_ONCE), QUICK, random=lambda: 0.0)
+
+
+@pytest.fixture
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.fixture
+def with_options(ctx: Context) -> Callable[..., Context]:
+    def change(**options: Any) -> Context:
+        ctx.options = replace(ctx.options, **options)
+        return ctx
+
+    return change

@@ -1,0 +1,512 @@
+"""The use cases against the real ledger: the main job, and the laws in one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.support.examples import execution
+from tests.support.scripted_api import ScriptedApi, answering, clone_then_lose_the_answer
+from worker.domain.delivery import Accepted, Conflict, Delivery, NotDelivered, Refused, Unclear
+from worker.domain.executions import Execution, Status
+from worker.domain.lineage import Lineage, State
+from worker.domain.policy import Policy, PolicyBook
+from worker.engine import discover, resolve, submit
+from worker.engine import watch as look_at_what_is_due
+from worker.engine.context import Context
+from worker.kinetic import Throttled, Unauthorized, Unreachable
+
+
+def failed(uuid: str, ago: timedelta = timedelta(seconds=1), **changes: object) -> Execution:
+    at = datetime.now(UTC) - ago
+    return execution(uuid, **({"created_at": at, "updated_at": at} | changes))
+
+
+async def lineage_of(ctx: Context, root: str) -> Lineage:
+    found = (await ctx.ledger.read([root]))[root]
+    assert isinstance(found, Lineage)
+    return found
+
+
+async def roots_in(ctx: Context, state: State) -> set[str]:
+    found = await ctx.ledger.connection.command("ZRANGE", ctx.ledger.keys.state(state), 0, -1)
+    return set(found)
+
+
+async def watch(ctx: Context) -> None:
+    """Look at every running clone, whether or not its next look is due."""
+    await ctx.ledger.reschedule(
+        State.RUNNING, dict.fromkeys(await roots_in(ctx, State.RUNNING), datetime.fromtimestamp(0, UTC))
+    )
+    await look_at_what_is_due(ctx)
+
+
+async def test_a_failure_is_noticed_retried_watched_and_recovered(ctx: Context, api: ScriptedApi) -> None:
+    """The main job, end to end."""
+    api.add(failed("a"))
+    assert (await discover(ctx))["discovered"] == 1
+    assert await submit(ctx) == {"accepted": 1}
+    clone = (await lineage_of(ctx, "a")).newest.clone
+    await watch(ctx)
+    assert (await lineage_of(ctx, "a")).state is State.RUNNING
+    api.end(clone, Status.COMPLETED)
+    await watch(ctx)
+    ended = await lineage_of(ctx, "a")
+    assert (ended.state, ended.newest.outcome) == (State.RECOVERED, "completed")
+    assert api.clones == {"a": 1}
+
+
+async def test_attempts_never_exceed_the_maximum_and_the_end_has_a_reason(
+    ctx: Context, api: ScriptedApi
+) -> None:
+    """Three clones, each of the one before, then `exhausted`."""
+    api.add(failed("a"))
+    await discover(ctx)
+    for _ in range(5):
+        await submit(ctx)
+        for clone in [uuid for uuid, each in api.executions.items() if each.status is Status.QUEUED]:
+            api.end(clone, Status.FAILED)
+        await watch(ctx)
+        await discover(ctx)  # the failed clones are on the list too
+    ended = await lineage_of(ctx, "a")
+    assert (ended.state, ended.reason) == (State.EXHAUSTED, "attempts_used_up")
+    assert len(ended.attempts) == 3
+    assert set(api.clones.values()) == {1}
+    assert await roots_in(ctx, State.EXHAUSTED) == {"a"}
+
+
+async def test_two_workers_and_two_beats_make_one_clone(ctx: Context, api: ScriptedApi) -> None:
+    """Law 1: ticks in any number, at the same time, change nothing."""
+    api.add(*(failed(f"e{n}") for n in range(50)))
+    await asyncio.gather(*(discover(ctx) for _ in range(4)))
+    await asyncio.gather(*(submit(ctx) for _ in range(4)))
+    await asyncio.gather(*(discover(ctx) for _ in range(4)))
+    await asyncio.gather(*(submit(ctx) for _ in range(4)))
+    assert len(api.clones) == 50
+    assert set(api.clones.values()) == {1}
+
+
+async def test_the_intent_is_on_record_before_the_call_leaves(ctx: Context, api: ScriptedApi) -> None:
+    """Law 3: whatever the call meets, the ledger says `submitting` by then."""
+    states: list[tuple[State, str]] = []
+
+    async def look(api: ScriptedApi, of: str) -> Delivery:
+        stored = await lineage_of(ctx, "a")
+        states.append((stored.state, stored.intent.of if stored.intent else ""))
+        return Accepted(api.make_clone(of))
+
+    api.answers.append(look)
+    api.add(failed("a"))
+    await discover(ctx)
+    await submit(ctx)
+    assert states == [(State.SUBMITTING, "a")]
+
+
+async def test_no_call_leaves_when_the_lease_is_too_short_for_it(
+    with_options: Callable[..., Context], api: ScriptedApi
+) -> None:
+    """A worker that was held up past its lease must not send."""
+    ctx = with_options(submit_lease=timedelta(milliseconds=900))  # a call may take a second
+    api.add(failed("a"))
+    await discover(ctx)
+    assert await submit(ctx) == {"notdelivered": 1}
+    assert api.calls == []
+    assert (await lineage_of(ctx, "a")).reason == "lease_too_short"
+
+
+@pytest.mark.parametrize(
+    ("delivery", "state", "reason"),
+    [
+        (NotDelivered("connect_error"), State.SCHEDULED, "connect_error"),
+        (
+            NotDelivered("rate_limited", http_status=429, pause=timedelta(seconds=5)),
+            State.SCHEDULED,
+            "rate_limited",
+        ),
+        (NotDelivered("unauthorized", http_status=401, suspend=True), State.SCHEDULED, "unauthorized"),
+        (Refused("not_found", "no such execution", 404), State.REJECTED, "not_found"),
+        (Refused("validation_error", "path → bad", 422), State.REJECTED, "validation_error"),
+        (Conflict("not failed"), State.SCHEDULED, "conflict"),
+        (Unclear("read_timeout"), State.UNRESOLVED, "read_timeout"),
+    ],
+)
+async def test_what_the_end_of_a_call_means(
+    ctx: Context, api: ScriptedApi, delivery: Delivery, state: State, reason: str
+) -> None:
+    """The delivery table; and only a clone spends an attempt."""
+    api.answers.append(answering(delivery))
+    api.add(failed("a"))
+    await discover(ctx)
+    await submit(ctx)
+    lineage = await lineage_of(ctx, "a")
+    assert (lineage.state, lineage.reason, lineage.attempts) == (state, reason, ())
+
+
+async def test_a_rejected_key_suspends_everyone_until_a_get_succeeds(ctx: Context, api: ScriptedApi) -> None:
+    """401: no call leaves, no attempt is spent; the probe resumes the work by itself."""
+    api.answers.append(answering(NotDelivered("unauthorized", http_status=401, suspend=True)))
+    api.add(failed("a"), failed("b"))
+    await discover(ctx)
+    ctx.options = replace(ctx.options, submit_concurrency=1)
+    await submit(ctx)
+    assert (await ctx.ledger.gate.look()).suspended == "unauthorized"
+    assert await submit(ctx) == {}
+    assert len(api.calls) == 1
+    api.trouble = Unauthorized("unauthorized", "", 401)
+    await ctx.ledger.connection.command("HSET", ctx.ledger.keys.gate, "probe_at", 0)
+    await watch(ctx)
+    assert (await ctx.ledger.gate.look()).suspended
+    api.trouble = None
+    await ctx.ledger.connection.command("HSET", ctx.ledger.keys.gate, "probe_at", 0)
+    await watch(ctx)
+    assert not (await ctx.ledger.gate.look()).suspended
+    await ctx.ledger.reschedule(State.SCHEDULED, {"a": datetime.now(UTC), "b": datetime.now(UTC)})
+    assert (await submit(ctx))["accepted"] >= 1
+
+
+async def test_a_pause_holds_every_kind_of_call(ctx: Context, api: ScriptedApi) -> None:
+    """Retry-After is honoured by polls, looks and retries of all workers."""
+    api.add(failed("a"))
+    await discover(ctx)
+    api.trouble = Throttled("rate_limited", "", 429, timedelta(minutes=1))
+    await discover(ctx)
+    api.trouble = None
+    pages = api.pages_read
+    assert await submit(ctx) == {}
+    assert await discover(ctx) == {}
+    assert await resolve(ctx) == {}
+    assert (api.calls, api.pages_read) == ([], pages)
+
+
+async def test_trouble_with_the_list_loses_nothing(ctx: Context, api: ScriptedApi) -> None:
+    """An unreachable list is tried again; the failures are found then."""
+    api.add(failed("a"))
+    api.trouble = Unreachable("connect_error", "")
+    assert (await discover(ctx))["discovered"] == 0
+    api.trouble = None
+    assert (await discover(ctx))["discovered"] == 1
+
+
+async def test_a_clone_that_failed_before_its_answer_was_processed_is_no_new_root(
+    ctx: Context, api: ScriptedApi
+) -> None:
+    """Race 1: the list shows the failed clone while its 201 is still on the way."""
+
+    async def fail_at_once(api: ScriptedApi, of: str) -> Delivery:
+        clone = api.make_clone(of)
+        api.end(clone.uuid, Status.FAILED)
+        counts = await discover(ctx)
+        assert counts["waiting"] == 1
+        assert counts["discovered"] == 0
+        return Accepted(clone)
+
+    api.answers.append(fail_at_once)
+    api.add(failed("a"))
+    await discover(ctx)
+    await submit(ctx)
+    await discover(ctx)
+    await watch(ctx)
+    lineage = await lineage_of(ctx, "a")
+    assert (lineage.state, len(lineage.attempts)) == (State.SCHEDULED, 1)
+    assert sum([len(await roots_in(ctx, state)) for state in State]) == 1
+
+
+async def test_an_unrelated_failure_is_not_held_up_by_a_call_in_doubt(ctx: Context, api: ScriptedApi) -> None:
+    """Another version, another payload, or one made before the call: a root at once."""
+
+    async def meanwhile(api: ScriptedApi, of: str) -> Delivery:
+        same = api.executions[of].fingerprint
+        api.add(
+            failed("other-payload", timedelta(0)),
+            failed("other-version", timedelta(0), workflow_version_uuid="version-2", fingerprint=same),
+            failed("older", timedelta(minutes=1), fingerprint=same),
+            failed("may-be-it", timedelta(0), fingerprint=same),
+        )
+        counts = await discover(ctx)
+        assert (counts["discovered"], counts["waiting"]) == (3, 1)
+        return NotDelivered("connect_error")
+
+    api.answers.append(meanwhile)
+    api.add(failed("a"))
+    await discover(ctx)
+    await submit(ctx)
+    assert (await discover(ctx))["discovered"] == 1  # the stranger's turn, now that nobody is in doubt
+
+
+async def test_an_unclear_call_whose_clone_is_found_goes_on_with_it(ctx: Context, api: ScriptedApi) -> None:
+    """The clone is adopted, the attempt is spent, the evidence kept; there is no second clone."""
+    api.answers.append(clone_then_lose_the_answer)
+    api.add(failed("a"))
+    await discover(ctx)
+    await submit(ctx)
+    await resolve(ctx)
+    lineage = await lineage_of(ctx, "a")
+    assert (lineage.state, len(lineage.attempts)) == (State.RUNNING, 1)
+    assert "distinctive" in lineage.newest.evidence
+    assert api.clones == {"a": 1}
+
+
+async def test_an_unclear_call_without_a_clone_is_sent_again_after_the_grace(
+    with_options: Callable[..., Context], api: ScriptedApi
+) -> None:
+    """Not before the grace is over; then it counts as not delivered and costs nothing."""
+    ctx = with_options(resolve_grace=timedelta(hours=1))
+    api.answers.append(answering(Unclear("read_timeout")))
+    api.add(failed("a"))
+    await discover(ctx)
+    await submit(ctx)
+    await resolve(ctx)
+    assert (await lineage_of(ctx, "a")).state is State.UNRESOLVED
+    ctx = with_options(resolve_grace=timedelta(0))
+    await resolve(ctx)
+    lineage = await lineage_of(ctx, "a")
+    assert (lineage.state, lineage.reason, lineage.attempts) == (State.SCHEDULED, "no_clone_found", ())
+    await submit(ctx)
+    assert api.clones == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("unclear", "state"), [("hold", State.HELD), ("adopt", State.RUNNING), ("retry", State.SCHEDULED)]
+)
+async def test_a_candidate_that_may_be_a_stranger_is_decided_by_the_setting(
+    with_options: Callable[..., Context], api: ScriptedApi, unclear: str, state: State
+) -> None:
+    """With an empty payload a new execution proves nothing."""
+    ctx = with_options(resolve_unclear=unclear)
+    api.answers.append(clone_then_lose_the_answer)
+    api.add(failed("a", fingerprint=""))
+    await discover(ctx)
+    await submit(ctx)
+    await resolve(ctx)
+    lineage = await lineage_of(ctx, "a")
+    assert lineage.state is state
+
+
+async def test_without_a_list_an_unclear_call_is_held(
+    with_options: Callable[..., Context], api: ScriptedApi
+) -> None:
+    """Nobody can look for the clone, so a person decides."""
+    api.answers.append(clone_then_lose_the_answer)
+    ctx = with_options(lists=False)
+    api.add(failed("a"))
+    await ctx.ledger.track(["a"])
+    await watch(ctx)
+    await submit(ctx)
+    await resolve(ctx)
+    lineage = await lineage_of(ctx, "a")
+    assert (lineage.state, lineage.reason) == (State.HELD, "no_listing")
+
+
+async def test_a_worker_that_died_with_the_lease_leaves_nothing_behind(
+    with_options: Callable[..., Context], api: ScriptedApi
+) -> None:
+    """Killed between intent and answer: the lease runs out, the clone is found, nothing is sent twice."""
+    ctx = with_options(submit_lease=timedelta(seconds=1, milliseconds=100))
+
+    async def die(api: ScriptedApi, of: str) -> Delivery:
+        api.make_clone(of)
+        raise asyncio.CancelledError
+
+    api.answers.append(die)
+    api.add(failed("a"))
+    await discover(ctx)
+    with pytest.raises(asyncio.CancelledError):
+        await submit(ctx)
+    assert (await lineage_of(ctx, "a")).state is State.SUBMITTING
+    assert (await resolve(ctx))["lost_leases"] == 0  # the lease still runs
+    await _until_the_lease_is_over(ctx, "a")
+    await resolve(ctx)
+    lineage = await lineage_of(ctx, "a")
+    assert lineage.state is State.RUNNING
+    assert api.clones == {"a": 1}
+
+
+async def _until_the_lease_is_over(ctx: Context, root: str) -> None:
+    intent = (await lineage_of(ctx, root)).intent
+    assert intent is not None
+    while ctx.now() <= intent.lease_until:
+        await asyncio.sleep(0.02)
+
+
+async def test_an_answer_that_comes_after_the_lease_still_counts(
+    with_options: Callable[..., Context], api: ScriptedApi
+) -> None:
+    """Others took the call for lost and concluded "no clone"; the late 201 keeps them from a second one."""
+    ctx = with_options(submit_lease=timedelta(seconds=1, milliseconds=50))
+
+    async def late(api: ScriptedApi, of: str) -> Delivery:
+        await _until_the_lease_is_over(ctx, "a")
+        await resolve(ctx)
+        await resolve(ctx)
+        assert (await lineage_of(ctx, "a")).state is State.SCHEDULED
+        return Accepted(api.make_clone(of))
+
+    api.answers.append(late)
+    api.add(failed("a"))
+    await discover(ctx)
+    await submit(ctx)
+    lineage = await lineage_of(ctx, "a")
+    assert lineage.state is State.RUNNING
+    assert await submit(ctx) == {}
+    assert api.clones == {"a": 1}
+
+
+async def test_failures_older_than_the_first_start_are_left_alone(ctx: Context, api: ScriptedApi) -> None:
+    """Law 8: turning it on is safe."""
+    api.add(failed("old", timedelta(minutes=11)), failed("new"))
+    counts = await discover(ctx)
+    assert (counts["discovered"], counts["left_alone"]) == (1, 1)
+
+
+async def test_a_lost_ledger_is_a_first_start(ctx: Context, api: ScriptedApi) -> None:
+    """Law 8: what was retried before the loss is not retried again after it."""
+    api.add(failed("a", timedelta(seconds=30)))
+    await discover(ctx)
+    await submit(ctx)
+    keys = await ctx.ledger.connection.command("KEYS", "*" + ctx.ledger.keys.namespace + "*")
+    await ctx.ledger.connection.command("DEL", *keys)
+    counts = await discover(ctx)
+    assert (counts["discovered"], counts["left_alone"]) == (0, 1)
+    assert await submit(ctx) == {}
+    assert api.clones == {"a": 1}
+
+
+async def test_backfill_takes_older_failures_in(
+    with_options: Callable[..., Context], api: ScriptedApi
+) -> None:
+    """DISCOVERY_BACKFILL says otherwise."""
+    ctx = with_options(discovery_backfill=timedelta(hours=1))
+    api.add(failed("old", timedelta(minutes=50)))
+    assert (await discover(ctx))["discovered"] == 1
+
+
+async def test_failures_without_dates_from_before_the_first_start_are_left_alone(
+    ctx: Context, api: ScriptedApi
+) -> None:
+    """Without dates the first complete reading decides: what it meets is old, what comes later is new."""
+    api.add(failed("old", created_at=None, updated_at=None))
+    assert (await discover(ctx))["left_alone"] == 1
+    api.add(failed("new", created_at=None, updated_at=None))
+    counts = await discover(ctx)
+    assert (counts["discovered"], counts["left_alone"]) == (1, 0)
+
+
+async def test_the_apis_clock_may_be_wrong(ctx: Context, api: ScriptedApi) -> None:
+    """An API an hour behind ours does not make fresh failures look old."""
+    api.skew = -timedelta(hours=1)
+    api.add(failed("a", timedelta(hours=1, seconds=1)))
+    assert (await discover(ctx))["discovered"] == 1
+    assert ctx.now() - (await lineage_of(ctx, "a")).root_failed_at < timedelta(seconds=10)
+
+
+async def test_a_retry_in_place_does_not_count_the_old_failure_again(ctx: Context, api: ScriptedApi) -> None:
+    """201 with the same uuid: the failure it was retried for is not a new one; the next one is."""
+    api.add(failed("a"))
+
+    async def in_place(api: ScriptedApi, of: str) -> Delivery:
+        return Accepted(api.executions[of])  # still shows the old failure
+
+    api.answers.append(in_place)
+    await discover(ctx)
+    await submit(ctx)
+    await watch(ctx)
+    assert (await lineage_of(ctx, "a")).state is State.RUNNING
+    api.end("a", Status.FAILED)
+    await watch(ctx)
+    assert (await lineage_of(ctx, "a")).state is State.SCHEDULED
+    await discover(ctx)
+    assert sum([len(await roots_in(ctx, state)) for state in State]) == 1
+
+
+async def test_a_conflict_is_looked_at_before_anything_else_is_sent(ctx: Context, api: ScriptedApi) -> None:
+    """409, and the execution runs again: a retry would stop that run, so none is sent; it completes."""
+    api.answers.append(answering(Conflict("not failed")))
+    api.add(failed("a"))
+    await discover(ctx)
+    api.end("a", Status.RUNNING)
+    await submit(ctx)
+    lineage = await lineage_of(ctx, "a")
+    assert lineage.reason == "conflict"
+    await _due_now(ctx, lineage)
+    await submit(ctx)
+    assert api.calls == ["a"]
+    api.end("a", Status.COMPLETED)
+    await _due_now(ctx, lineage)
+    await submit(ctx)
+    assert (await lineage_of(ctx, "a")).state is State.RECOVERED
+    assert api.calls == ["a"]
+
+
+async def _due_now(ctx: Context, lineage: Lineage) -> None:
+    """Wait until a lineage's own due time has passed, then let the index say so."""
+    while lineage.due_at and ctx.now() <= lineage.due_at:
+        await asyncio.sleep(0.05)
+    await ctx.ledger.reschedule(State.SCHEDULED, {lineage.root: ctx.now()})
+
+
+async def test_a_clone_the_api_does_not_know_ends_with_a_reason(
+    with_options: Callable[..., Context], api: ScriptedApi
+) -> None:
+    """It is given the grace first: it may only be late to appear."""
+    api.add(failed("a"))
+    ctx = with_options(resolve_grace=timedelta(hours=1))
+    await discover(ctx)
+    await submit(ctx)
+    del api.executions[(await lineage_of(ctx, "a")).newest.clone]
+    await watch(ctx)
+    await watch(ctx)
+    assert (await lineage_of(ctx, "a")).state is State.RUNNING
+    ctx = with_options(resolve_grace=timedelta(0))
+    await watch(ctx)
+    lineage = await lineage_of(ctx, "a")
+    assert (lineage.state, lineage.reason) == (State.REJECTED, "clone_not_found")
+
+
+async def test_a_workflow_whose_policy_is_off_is_rejected_with_a_reason(
+    ctx: Context, api: ScriptedApi
+) -> None:
+    """Nothing is dropped in silence."""
+    ctx.policies = PolicyBook(Policy(enabled=False))
+    api.add(failed("a"))
+    await discover(ctx)
+    lineage = await lineage_of(ctx, "a")
+    assert (lineage.state, lineage.reason) == (State.REJECTED, "policy_disabled")
+
+
+async def test_tracked_executions_are_retried_when_they_fail(ctx: Context, api: ScriptedApi) -> None:
+    """Named executions need no list; one that completes or does not exist is let go."""
+    api.add(failed("a", timedelta(days=3)), execution("b", Status.RUNNING), execution("c", Status.COMPLETED))
+    assert await ctx.ledger.track(["a", "b", "c"]) == 3
+    await watch(ctx)
+    assert (await lineage_of(ctx, "a")).source == "track"
+    assert set(await ctx.ledger.connection.command("ZRANGE", ctx.ledger.keys.tracked, 0, -1)) == {"b"}
+    api.end("b", Status.FAILED)
+    await ctx.ledger.look_again({"b": ctx.now()})
+    await watch(ctx)
+    assert (await lineage_of(ctx, "b")).source == "track"
+
+
+async def test_a_large_backlog_wakes_siblings(with_options: Callable[..., Context], api: ScriptedApi) -> None:
+    """Every container takes a share."""
+    ctx = with_options(submit_batch=10)
+    api.add(*(failed(f"e{n}") for n in range(35)))
+    await discover(ctx)
+    woken: list[int] = []
+    await submit(ctx, woken.append)
+    assert woken[0] == 3  # 25 more are due: three batches
+    assert len(api.clones) == 35
+
+
+async def test_a_head_poll_stops_early_and_a_sweep_does_not(ctx: Context, api: ScriptedApi) -> None:
+    """Known failures cost one page per poll."""
+    api.page_size = 10
+    api.add(*(failed(f"e{n}", timedelta(minutes=5, seconds=n)) for n in range(60)))
+    assert (await discover(ctx))["pages"] == 6
+    assert (await discover(ctx))["pages"] == 1
+    api.add(failed("late", timedelta(seconds=0)))
+    counts = await discover(ctx)
+    assert (counts["pages"], counts["discovered"]) == (2, 1)

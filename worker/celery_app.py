@@ -1,0 +1,111 @@
+"""The Celery application: how ticks travel. It carries wake-ups, never work.
+
+Every choice here serves that: a lost message costs a tick, a repeated one finds nothing to do, and after
+an outage the queue holds a few ticks, not thousands.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from celery import Celery, signals
+
+from config.logging import configure_logging
+from config.settings import Settings
+from worker import runtime
+from worker.health import WorkerHeartbeat
+from worker.ledger.connection import sentinel_address
+
+NEVER_RUN = datetime(2000, 1, 1, tzinfo=UTC)
+SHORTEST_EXPIRY = timedelta(seconds=15)
+"""A tick expires by the clock of the machine that runs it: leave room for clocks that disagree."""
+LAST_RESORT = timedelta(minutes=5)
+"""Batches end by themselves; this ends a process that does not."""
+
+
+def _schedule(config: Settings) -> dict[str, dict[str, Any]]:
+    """Return the beat schedule. A first tick of each goes out at once."""
+    every = {
+        "discover": config.discovery.interval,
+        "submit": config.submit.interval,
+        "watch": config.watch.interval,
+        "resolve": config.resolve.interval,
+        "prune": timedelta(hours=1),
+    }
+    return {
+        job: {
+            "task": f"kinetic_retry.{job}",
+            "schedule": interval,
+            "last_run_at": NEVER_RUN,
+            "options": {"expires": max(interval, SHORTEST_EXPIRY).total_seconds()},
+        }
+        for job, interval in every.items()
+    }
+
+
+def _transport(broker_url: str) -> tuple[str, dict[str, Any]]:
+    """Return the broker's URL as Celery reads it, and options that let half-open connections be noticed."""
+    options: dict[str, Any] = {
+        "socket_timeout": 5,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 5,
+    }
+    if not broker_url.startswith("sentinel://"):
+        return broker_url, options
+    hosts, database, service, credentials = sentinel_address(broker_url)
+    login = f":{credentials['password']}@" if "password" in credentials else ""
+    url = ";".join(f"sentinel://{login}{host}:{port}/{database}" for host, port in hosts)
+    return url, options | {"master_name": service}
+
+
+def make_app(config: Settings) -> Celery:
+    """Return the application for these settings."""
+    app = Celery("kinetic-retry", include=["worker.tasks"])
+    broker_url, transport = _transport(config.broker_url.get_secret_value())
+    app.conf.update(
+        broker_url=broker_url,
+        broker_transport_options=transport,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        task_default_queue=config.ledger.namespace,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        result_backend=None,
+        enable_utc=True,
+        timezone="UTC",
+        task_time_limit=(config.submit.lease + LAST_RESORT).total_seconds(),
+        worker_concurrency=config.worker.concurrency,
+        worker_prefetch_multiplier=1,
+        worker_redirect_stdouts=False,
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        worker_enable_remote_control=False,
+        beat_schedule=_schedule(config),
+        beat_scheduler="worker.beat:Scheduler",
+        beat_max_loop_interval=1,
+    )
+    app.steps["worker"].add(WorkerHeartbeat)
+    return app
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]  # Celery has no types
+def _set_up_logging(**_: object) -> None:
+    config = runtime.settings()
+    configure_logging(config.log.level, config.log.format, secrets=config.secrets)
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]  # Celery has no types
+def _stop_starting_work(**_: object) -> None:
+    runtime.stopping.set()
+
+
+@signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]  # Celery has no types
+def _close_connections(**_: object) -> None:
+    runtime.close()
+
+
+app = make_app(runtime.settings())

@@ -1,0 +1,173 @@
+"""A lineage: one failed execution and the clones made for it, in order. The unit we keep a record of.
+
+Owns the record's shape and the states. How one state becomes another is in `transitions`; how the
+record is stored is the ledger's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from worker.domain.executions import Execution
+from worker.domain.policy import History
+
+
+class State(StrEnum):
+    """Where a lineage stands. `docs/states.md` draws every edge; `transitions.EDGES` is the law."""
+
+    SCHEDULED = "scheduled"
+    """The next retry is due at a time."""
+    SUBMITTING = "submitting"
+    """A worker holds the lease and the intent is on record: the retry call may leave at any moment."""
+    RUNNING = "running"
+    """The clone is known and watched."""
+    UNRESOLVED = "unresolved"
+    """A retry call left and nobody knows whether it made a clone."""
+    HELD = "held"
+    """A person decides."""
+    RECOVERED = "recovered"
+    EXHAUSTED = "exhausted"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the lineage has its verdict."""
+        return self in FINAL_STATES
+
+
+FINAL_STATES = frozenset({State.RECOVERED, State.EXHAUSTED, State.REJECTED, State.CANCELLED})
+DOUBTFUL_STATES = (State.SUBMITTING, State.UNRESOLVED)
+"""States in which a clone may exist that no record names yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One clone made by us.
+
+    Attributes:
+        clone: the new execution; equal to `of` where the deployment retries in place.
+        of: the failed execution it was made from.
+        delay: how long the policy made it wait.
+        submitted_at: when the intent was recorded, just before the call.
+        accepted_at: when we learned of the clone.
+        evidence: how we know of it: the call's own answer, or what the listing showed.
+        alive: whether the clone was seen in a state other than failed (matters in place only).
+        ended_at, outcome: when and how it ended: `completed`, `failed`, or "" while it runs.
+    """
+
+    clone: str
+    of: str
+    delay: timedelta
+    submitted_at: datetime
+    accepted_at: datetime
+    evidence: str
+    alive: bool = False
+    ended_at: datetime | None = None
+    outcome: str = ""
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the deployment ran the failed execution again instead of cloning it."""
+        return self.clone == self.of
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """The record "we are about to POST for this lineage", written before the POST.
+
+    It stays on the lineage until a clone is known or the next intent replaces it, so that an answer
+    that comes in late can still be recognised.
+
+    Attributes:
+        token: names this one call; whoever holds it may settle the lineage.
+        of: the execution the call is for.
+        at: when it was recorded.
+        lease_until: from here on nobody may send; the call's outcome is unresolved.
+    """
+
+    token: str
+    of: str
+    at: datetime
+    lease_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """The record. Made by `transitions`, never assembled by hand.
+
+    Attributes:
+        root: the execution whose failure we saw first; names the lineage.
+        version: grows by one with every commit; 0 is a lineage not yet stored.
+        fingerprint: of the root's payload, "" when it was absent or empty.
+        source: what brought it here: `list` or `track`.
+        dated: whether the API gave the root's failure a believable time.
+        failing: the execution to be retried next, or the one retried last.
+        failure_stamp: the API's own `updated_at` of that failure, unadjusted: tells an old failure of
+            an execution from a new one where the deployment retries in place.
+        root_failed_at, last_failed_at, since, …: by the Redis server's clock.
+        due_at, delay: of the next attempt while `scheduled`.
+        undelivered: retry calls in a row that certainly made no clone.
+        missing_since: since when the API says the clone does not exist.
+        reason, detail: why the lineage is in its state; for a final state, the verdict.
+        policy: the name of the policy entry that decided last.
+    """
+
+    root: str
+    state: State
+    version: int
+    workflow_version_uuid: str
+    workflow_uuid: str
+    workflow_name: str
+    fingerprint: str
+    source: str
+    dated: bool
+    root_failed_at: datetime
+    seen_at: datetime
+    since: datetime
+    failing: str
+    last_failed_at: datetime
+    failure_stamp: datetime | None = None
+    attempts: tuple[Attempt, ...] = ()
+    due_at: datetime | None = None
+    delay: timedelta | None = None
+    intent: Intent | None = None
+    undelivered: int = 0
+    missing_since: datetime | None = None
+    reason: str = ""
+    detail: str = ""
+    policy: str = "default"
+
+    @property
+    def newest(self) -> Attempt:
+        """The attempt made last; raises IndexError when there is none."""
+        return self.attempts[-1]
+
+    @property
+    def next_attempt(self) -> int:
+        """The number of the attempt that comes next, counted from 1."""
+        return len(self.attempts) + 1
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The root and its clones, in order, each once."""
+        return tuple(dict.fromkeys((self.root, *(attempt.clone for attempt in self.attempts))))
+
+    @property
+    def history(self) -> History:
+        """What the policy needs to know."""
+        last_delay = self.attempts[-1].delay if self.attempts else None
+        return History(len(self.attempts), self.root_failed_at, self.last_failed_at, last_delay)
+
+    def may_have_made(self, execution: Execution, created_no_earlier_than: datetime | None) -> bool:
+        """Whether an unowned execution may be the clone of this lineage's open intent.
+
+        `created_no_earlier_than` is the intent's time by the API's clock with a margin; an execution
+        whose creation time is unknown passes.
+        """
+        if not execution.could_be_clone_of(self.workflow_version_uuid, self.fingerprint):
+            return False
+        created = execution.created_at
+        return created is None or created_no_earlier_than is None or created >= created_no_earlier_than

@@ -1,0 +1,259 @@
+"""The retry policy: when the next attempt starts, or why there will be none.
+
+Pure functions over values: no clock, no dice, no I/O. The base delay and the jitter are two functions,
+so that the first can be pinned exactly and the second only banded. The decision is a value
+(`RetryAt` or `GiveUp`); acting on it is the engine's work.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+Random = Callable[[], float]
+"""Returns a number in [0, 1): `random.random`, or a constant in tests."""
+
+NO_DELAY = timedelta(0)
+
+
+class Backoff(StrEnum):
+    """How the delay grows from one attempt to the next."""
+
+    FIXED = "fixed"
+    LINEAR = "linear"
+    EXPONENTIAL = "exponential"
+
+
+class Jitter(StrEnum):
+    """How much of the delay is left to chance, so that failures that came together do not return together."""
+
+    NONE = "none"
+    FULL = "full"
+    EQUAL = "equal"
+    DECORRELATED = "decorrelated"
+
+
+class GiveUpReason(StrEnum):
+    """Why no further attempt is made."""
+
+    ATTEMPTS_USED_UP = "attempts_used_up"
+    DEADLINE_PASSED = "deadline_passed"
+    REPORT_ONLY = "report_only"
+    POLICY_DISABLED = "policy_disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How failures of a workflow are retried.
+
+    Attributes:
+        max_attempts: clones allowed per lineage; the failed run itself is not counted. 0 = report only.
+        backoff: see `Backoff`.
+        base_delay: the delay before attempt 1, by `backoff`'s formula.
+        multiplier: growth of the exponential backoff, at least 1; the others do not use it.
+        max_delay: the cap on every delay.
+        jitter: see `Jitter`.
+        deadline: no attempt starts later than this after the root's failure.
+        enabled: False rejects the workflow's failures with a reason instead of retrying them.
+
+    Raises:
+        ValueError: a value that cannot be meant, in words for the person who set it.
+    """
+
+    max_attempts: int = 5
+    backoff: Backoff = Backoff.EXPONENTIAL
+    base_delay: timedelta = timedelta(minutes=1)
+    multiplier: float = 4.0
+    max_delay: timedelta = timedelta(hours=4)
+    jitter: Jitter = Jitter.EQUAL
+    deadline: timedelta = timedelta(hours=24)
+    enabled: bool = True
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 0:
+            raise ValueError("max_attempts must be 0 or more")
+        if not (math.isfinite(self.multiplier) and self.multiplier >= 1):
+            raise ValueError("multiplier must be a number of at least 1")
+        if self.base_delay < NO_DELAY:
+            raise ValueError("base_delay must not be negative")
+        if self.base_delay > self.max_delay:
+            raise ValueError("base_delay must not be longer than max_delay")
+        if self.deadline <= NO_DELAY:
+            raise ValueError("deadline must be longer than zero")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyEntry:
+    """One entry of the policy file: which workflows it is for, and the whole policy that applies to them."""
+
+    name: str
+    workflow_uuids: frozenset[str]
+    name_globs: tuple[str, ...]
+    policy: Policy
+
+    def matches(self, workflow_uuid: str, workflow_name: str) -> bool:
+        """Return whether the entry is for that workflow: by exact uuid, or by name glob in any case."""
+        if workflow_uuid and workflow_uuid in self.workflow_uuids:
+            return True
+        name = workflow_name.casefold()
+        return any(fnmatchcase(name, glob.casefold()) for glob in self.name_globs)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyBook:
+    """The policies in force: the first entry that matches a workflow, else the default."""
+
+    default: Policy
+    entries: tuple[PolicyEntry, ...] = ()
+
+    def for_workflow(self, workflow_uuid: str, workflow_name: str) -> tuple[Policy, str]:
+        """Return the policy for a workflow and the name of the entry it came from (`default` for none)."""
+        for entry in self.entries:
+            if entry.matches(workflow_uuid, workflow_name):
+                return entry.policy, entry.name
+        return self.default, "default"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAt:
+    """The next attempt: its number, when it is due, and the delay (after jitter) that led there."""
+
+    attempt: int
+    due_at: datetime
+    delay: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """No further attempt, and the reason in words."""
+
+    reason: GiveUpReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What the policy needs to know of a lineage.
+
+    Attributes:
+        attempts: clones made so far.
+        root_failed_at: when the root failed; the deadline counts from here.
+        last_failed_at: when the newest run failed; the delay counts from here.
+        last_delay: the delay before the newest attempt, for decorrelated jitter; None before the first.
+    """
+
+    attempts: int
+    root_failed_at: datetime
+    last_failed_at: datetime
+    last_delay: timedelta | None = None
+
+
+def delay_before(policy: Policy, attempt: int) -> timedelta:
+    """Return the delay before an attempt (counted from 1), without jitter.
+
+    fixed: base · linear: base * attempt · exponential: base * multiplier ** (attempt - 1); never above
+    the cap. The cap is looked for in logarithms first, so no attempt number overflows.
+
+    >>> [str(delay_before(Policy(), n)) for n in range(1, 7)]
+    ['0:01:00', '0:04:00', '0:16:00', '1:04:00', '4:00:00', '4:00:00']
+    >>> half, two = timedelta(seconds=30), timedelta(minutes=2)
+    >>> linear = Policy(backoff=Backoff.LINEAR, base_delay=half, max_delay=two)
+    >>> [delay_before(linear, n).seconds for n in range(1, 6)]
+    [30, 60, 90, 120, 120]
+    >>> delay_before(Policy(), 310) == Policy().max_delay
+    True
+    """
+    if attempt < 1:
+        raise ValueError("attempts are counted from 1")
+    base, cap = policy.base_delay, policy.max_delay
+    if base == NO_DELAY or policy.backoff is Backoff.FIXED:
+        return base
+    if policy.backoff is Backoff.LINEAR:
+        return cap if attempt > cap / base else min(cap, base * attempt)
+    growth = (attempt - 1) * math.log(policy.multiplier)
+    return cap if growth >= math.log(cap / base) else min(cap, base * policy.multiplier ** (attempt - 1))
+
+
+def jittered(policy: Policy, delay: timedelta, last_delay: timedelta | None, random: Random) -> timedelta:
+    """Return the delay with the policy's jitter.
+
+    none: the delay · full: between 0 and the delay · equal: between half the delay and the delay ·
+    decorrelated: between the base and three times the previous delay, capped; it replaces the backoff
+    (Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    """
+    match policy.jitter:
+        case Jitter.NONE:
+            return delay
+        case Jitter.FULL:
+            return delay * random()
+        case Jitter.EQUAL:
+            return delay / 2 + delay / 2 * random()
+        case Jitter.DECORRELATED:
+            base = policy.base_delay
+            top = min(policy.max_delay, max(base, (last_delay or base) * 3))
+            return base + (top - base) * random()
+
+
+def delay_band(policy: Policy, attempt: int) -> tuple[timedelta, timedelta]:
+    """Return the shortest and the longest delay that jitter can make of the one before `attempt`.
+
+    >>> [str(d) for d in delay_band(Policy(), 2)]
+    ['0:02:00', '0:04:00']
+    """
+    delay = delay_before(policy, attempt)
+    match policy.jitter:
+        case Jitter.NONE:
+            return delay, delay
+        case Jitter.FULL:
+            return NO_DELAY, delay
+        case Jitter.EQUAL:
+            return delay / 2, delay
+        case Jitter.DECORRELATED:
+            tripled = Policy(base_delay=policy.base_delay, multiplier=3.0, max_delay=policy.max_delay)
+            return policy.base_delay, delay_before(tripled, attempt + 1)
+
+
+def decide(history: History, policy: Policy, now: datetime, random: Random) -> RetryAt | GiveUp:
+    """Return when the next attempt starts, or why there is none.
+
+    The delay counts from the last failure, not from when it was noticed; an attempt whose time has
+    passed already is due now.
+    """
+    objection = may_start(history, policy, now)
+    if objection:
+        return objection
+    attempt = history.attempts + 1
+    delay = jittered(policy, delay_before(policy, attempt), history.last_delay, random)
+    wait = max(NO_DELAY, delay - max(NO_DELAY, now - history.last_failed_at))
+    if now - history.root_failed_at + wait > policy.deadline:
+        return _too_late(policy, f"attempt {attempt} would start after it")
+    return RetryAt(attempt, now + wait, delay)
+
+
+def may_start(history: History, policy: Policy, now: datetime) -> GiveUp | None:
+    """Return why the next attempt must not start now, or None when it may.
+
+    Asked again right before each retry call: the policy may have changed and time has passed since
+    the attempt was scheduled.
+    """
+    if not policy.enabled:
+        return GiveUp(GiveUpReason.POLICY_DISABLED, "the policy for this workflow is switched off")
+    if policy.max_attempts == 0:
+        return GiveUp(GiveUpReason.REPORT_ONLY, "the policy allows no attempts: failures are only reported")
+    if history.attempts >= policy.max_attempts:
+        return GiveUp(
+            GiveUpReason.ATTEMPTS_USED_UP, f"{history.attempts} of {policy.max_attempts} attempts were made"
+        )
+    if now - history.root_failed_at > policy.deadline:
+        return _too_late(policy, f"attempt {history.attempts + 1} was not started before it")
+    return None
+
+
+def _too_late(policy: Policy, what: str) -> GiveUp:
+    return GiveUp(
+        GiveUpReason.DEADLINE_PASSED, f"the deadline is {policy.deadline} after the first failure; {what}"
+    )

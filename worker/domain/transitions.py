@@ -1,0 +1,359 @@
+"""Every way a lineage changes: named, checked, and telling its own story.
+
+A transition takes a lineage and what happened and returns a `Change`: the lineage before and after and
+the events that say so. The ledger stores the change, the log prints the same events, so neither can
+tell a story of its own. Anything the state machine does not allow raises `IllegalTransitionError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from worker.domain.executions import Execution
+from worker.domain.lineage import Attempt, Intent, Lineage, State
+from worker.domain.policy import GiveUp, GiveUpReason, Policy, RetryAt
+
+EDGES: Mapping[State, frozenset[State]] = {
+    State.SCHEDULED: frozenset(
+        {
+            State.SUBMITTING,
+            State.RUNNING,  # a late answer names the clone after we had concluded there was none
+            State.RECOVERED,  # a conflict showed that the execution completed after all
+            State.HELD,
+            State.EXHAUSTED,
+            State.REJECTED,
+            State.CANCELLED,
+        }
+    ),
+    State.SUBMITTING: frozenset(
+        {
+            State.RUNNING,
+            State.SCHEDULED,
+            State.UNRESOLVED,
+            State.RECOVERED,
+            State.EXHAUSTED,
+            State.REJECTED,
+            State.CANCELLED,
+        }
+    ),
+    State.RUNNING: frozenset(
+        {State.RECOVERED, State.SCHEDULED, State.EXHAUSTED, State.REJECTED, State.CANCELLED}
+    ),
+    State.UNRESOLVED: frozenset(
+        {State.RUNNING, State.SCHEDULED, State.HELD, State.EXHAUSTED, State.REJECTED, State.CANCELLED}
+    ),
+    State.HELD: frozenset(
+        {State.SCHEDULED, State.UNRESOLVED, State.RUNNING, State.EXHAUSTED, State.REJECTED, State.CANCELLED}
+    ),
+    State.RECOVERED: frozenset(),
+    State.EXHAUSTED: frozenset(),
+    State.REJECTED: frozenset(),
+    State.CANCELLED: frozenset(),
+}
+
+Fact = str | int | float | bool | None
+
+
+class IllegalTransitionError(Exception):
+    """A change that the state machine does not know: a bug in the caller, never bad luck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened, for people and programs: a stable name and flat facts (`docs/events.md`)."""
+
+    name: str
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step of a lineage: what it was (None for a new one), what it becomes, and the story of it.
+
+    Attributes:
+        claims_clone: an execution that `after` takes as its own and that no other lineage may have.
+    """
+
+    before: Lineage | None
+    after: Lineage
+    events: tuple[Event, ...]
+    claims_clone: str | None = None
+
+
+def discover(
+    execution: Execution,
+    *,
+    failed_at: datetime,
+    seen_at: datetime,
+    source: str,
+    dated: bool,
+    decision: RetryAt | GiveUp,
+    policy: Policy,
+    policy_name: str,
+) -> Change:
+    """Begin a lineage for a failed execution, with the policy's first decision already taken."""
+    lineage = Lineage(
+        root=execution.uuid,
+        state=State.SCHEDULED,
+        version=0,
+        workflow_version_uuid=execution.workflow_version_uuid,
+        workflow_uuid=execution.workflow_uuid,
+        workflow_name=execution.workflow_name,
+        fingerprint=execution.fingerprint,
+        source=source,
+        dated=dated,
+        root_failed_at=failed_at,
+        seen_at=seen_at,
+        since=seen_at,
+        failing=execution.uuid,
+        last_failed_at=failed_at,
+        failure_stamp=execution.updated_at,
+        policy=policy_name,
+    )
+    found = Event("execution_discovered", {"execution_uuid": execution.uuid, "failed_at": _iso(failed_at)})
+    decided = _decided(lineage, decision, policy, policy_name, seen_at)
+    return Change(None, decided.after, (found, *decided.events))
+
+
+def submit(lineage: Lineage, *, token: str, now: datetime, lease: timedelta, policy: Policy) -> Change:
+    """Record the intent: from now until the lease ends, the holder of `token` may send the call."""
+    intent = Intent(token=token, of=lineage.failing, at=now, lease_until=now + lease)
+    after = _move(lineage, State.SUBMITTING, now, intent=intent)
+    facts: dict[str, Fact] = {
+        "execution_uuid": lineage.failing,
+        "attempt": lineage.next_attempt,
+        "max_attempts": policy.max_attempts,
+    }
+    return Change(lineage, after, (Event("retry_submitted", facts),))
+
+
+def accept(lineage: Lineage, clone: Execution, *, now: datetime, evidence: str) -> Change:
+    """The intent made this clone: an attempt is spent and the clone is watched."""
+    intent = _intent(lineage)
+    attempt = Attempt(
+        clone=clone.uuid,
+        of=intent.of,
+        delay=lineage.delay or timedelta(0),
+        submitted_at=intent.at,
+        accepted_at=now,
+        evidence=evidence,
+        alive=not clone.status.is_final,
+    )
+    after = _move(
+        lineage,
+        State.RUNNING,
+        now,
+        attempts=(*lineage.attempts, attempt),
+        intent=None,
+        due_at=None,
+        undelivered=0,
+    )
+    facts: dict[str, Fact] = {
+        "execution_uuid": intent.of,
+        "clone_uuid": clone.uuid,
+        "attempt": lineage.next_attempt,
+        "evidence": evidence,
+        "duration": _seconds(now - intent.at),
+    }
+    claims = None if attempt.in_place or clone.uuid in lineage.members else clone.uuid
+    return Change(lineage, after, (Event("retry_accepted", facts),), claims_clone=claims)
+
+
+def not_delivered(
+    lineage: Lineage,
+    *,
+    reason: str,
+    detail: str,
+    due_at: datetime,
+    now: datetime,
+    http_status: int | None = None,
+) -> Change:
+    """The call certainly made no clone: try again at `due_at`. No attempt is spent."""
+    intent = _intent(lineage)
+    after = _move(
+        lineage,
+        State.SCHEDULED,
+        now,
+        reason,
+        detail,
+        due_at=due_at,
+        undelivered=lineage.undelivered + 1,
+    )
+    facts: dict[str, Fact] = {
+        "execution_uuid": intent.of,
+        "attempt": lineage.next_attempt,
+        "reason": reason,
+        "detail": detail,
+        "http_status": http_status,
+        "due_at": _iso(due_at),
+        "delay": _seconds(due_at - now),
+    }
+    return Change(lineage, after, (Event("retry_not_delivered", facts),))
+
+
+def unresolve(
+    lineage: Lineage, *, reason: str, detail: str, now: datetime, http_status: int | None = None
+) -> Change:
+    """The call may have made a clone: nothing is sent until that is known."""
+    intent = _intent(lineage)
+    after = _move(lineage, State.UNRESOLVED, now, reason, detail)
+    facts: dict[str, Fact] = {
+        "execution_uuid": intent.of,
+        "attempt": lineage.next_attempt,
+        "reason": reason,
+        "detail": detail,
+        "http_status": http_status,
+    }
+    return Change(lineage, after, (Event("retry_unresolved", facts),))
+
+
+def hold(lineage: Lineage, *, reason: str, detail: str, now: datetime) -> Change:
+    """Stop here until a person decides."""
+    after = _move(lineage, State.HELD, now, reason, detail)
+    facts = {"execution_uuid": lineage.failing, "reason": reason, "detail": detail}
+    return Change(lineage, after, (Event("retry_held", facts),))
+
+
+def reject(
+    lineage: Lineage, *, reason: str, detail: str, now: datetime, http_status: int | None = None
+) -> Change:
+    """Final: this failure will not be retried, for a reason that more attempts would not change."""
+    after = _move(lineage, State.REJECTED, now, reason, detail)
+    facts: dict[str, Fact] = {
+        "execution_uuid": lineage.failing,
+        "attempt": lineage.next_attempt,
+        "reason": reason,
+        "detail": detail,
+        "http_status": http_status,
+    }
+    return Change(lineage, after, (Event("retry_rejected", facts),))
+
+
+def give_up(lineage: Lineage, verdict: GiveUp, policy: Policy, *, now: datetime) -> Change:
+    """Final: the policy allows no further attempt (asked again just before a call)."""
+    return _decided(lineage, verdict, policy, lineage.policy, now)
+
+
+def recover(lineage: Lineage, *, now: datetime, ended_at: datetime, detail: str = "") -> Change:
+    """Final: the newest run completed."""
+    attempts = _ended(lineage, ended_at, "completed")
+    after = _move(lineage, State.RECOVERED, now, "completed", detail, attempts=attempts)
+    facts: dict[str, Fact] = {
+        "execution_uuid": attempts[-1].clone if attempts else lineage.failing,
+        "attempt": len(attempts),
+        "duration": _seconds(ended_at - lineage.root_failed_at),
+    }
+    return Change(lineage, after, (Event("execution_recovered", facts),))
+
+
+def fail_again(
+    lineage: Lineage,
+    clone: Execution,
+    decision: RetryAt | GiveUp,
+    *,
+    failed_at: datetime,
+    now: datetime,
+    policy: Policy,
+    policy_name: str,
+) -> Change:
+    """The watched clone failed: the policy's decision follows at once."""
+    failed = replace(
+        lineage,
+        attempts=_ended(lineage, failed_at, "failed"),
+        failing=clone.uuid,
+        last_failed_at=failed_at,
+        failure_stamp=clone.updated_at,
+        missing_since=None,
+    )
+    facts: dict[str, Fact] = {"execution_uuid": clone.uuid, "attempt": len(lineage.attempts)}
+    decided = _decided(failed, decision, policy, policy_name, now)
+    return Change(lineage, decided.after, (Event("attempt_failed", facts), *decided.events))
+
+
+def stop_watching(lineage: Lineage, *, reason: str, detail: str, now: datetime) -> Change:
+    """Final: the clone did not end while we watched, so another one must not be made."""
+    after = _move(lineage, State.EXHAUSTED, now, reason, detail, attempts=_ended(lineage, now, "unknown"))
+    facts: dict[str, Fact] = {
+        "execution_uuid": lineage.newest.clone,
+        "attempt": len(lineage.attempts),
+        "reason": reason,
+        "detail": detail,
+    }
+    return Change(lineage, after, (Event("retries_exhausted", facts),))
+
+
+def observe(lineage: Lineage, *, alive: bool = False, missing_since: datetime | None = None) -> Change:
+    """Note what a look at the running clone showed, without leaving the state. Tells no story."""
+    if lineage.state is not State.RUNNING:
+        raise IllegalTransitionError(f"{lineage.root}: cannot look at a clone while {lineage.state}")
+    newest = replace(lineage.newest, alive=lineage.newest.alive or alive)
+    after = replace(
+        lineage,
+        version=lineage.version + 1,
+        attempts=(*lineage.attempts[:-1], newest),
+        missing_since=missing_since,
+    )
+    return Change(lineage, after, ())
+
+
+def _decided(
+    lineage: Lineage, decision: RetryAt | GiveUp, policy: Policy, policy_name: str, now: datetime
+) -> Change:
+    """Act on the policy's decision: schedule, or end with its reason."""
+    facts: dict[str, Fact] = {
+        "execution_uuid": lineage.failing,
+        "attempt": lineage.next_attempt,
+        "max_attempts": policy.max_attempts,
+        "policy": policy_name,
+    }
+    if isinstance(decision, RetryAt):
+        after = _move(
+            lineage,
+            State.SCHEDULED,
+            now,
+            due_at=decision.due_at,
+            delay=decision.delay,
+            policy=policy_name,
+        )
+        facts |= {"delay": _seconds(decision.delay), "due_at": _iso(decision.due_at)}
+        return Change(lineage, after, (Event("retry_scheduled", facts),))
+    refused = decision.reason is GiveUpReason.POLICY_DISABLED
+    state, name = (State.REJECTED, "retry_rejected") if refused else (State.EXHAUSTED, "retries_exhausted")
+    facts |= {"attempt": len(lineage.attempts), "reason": decision.reason.value, "detail": decision.detail}
+    after = _move(
+        lineage, state, now, decision.reason.value, decision.detail, due_at=None, policy=policy_name
+    )
+    return Change(lineage, after, (Event(name, facts),))
+
+
+def _move(
+    lineage: Lineage, to: State, now: datetime, reason: str = "", detail: str = "", **changes: object
+) -> Lineage:
+    """Return the next version of the lineage in state `to`, if the state machine has that edge."""
+    begins = lineage.version == 0 and to is State.SCHEDULED
+    if to not in EDGES[lineage.state] and not begins:
+        raise IllegalTransitionError(f"{lineage.root}: {lineage.state} cannot become {to}")
+    version = lineage.version + 1
+    return replace(lineage, state=to, version=version, since=now, reason=reason, detail=detail, **changes)  # type: ignore[arg-type]  # checked by replace
+
+
+def _intent(lineage: Lineage) -> Intent:
+    if lineage.intent is None:
+        raise IllegalTransitionError(f"{lineage.root}: no retry call is on record while {lineage.state}")
+    return lineage.intent
+
+
+def _ended(lineage: Lineage, at: datetime, outcome: str) -> tuple[Attempt, ...]:
+    if lineage.state is not State.RUNNING:
+        return lineage.attempts
+    return (*lineage.attempts[:-1], replace(lineage.newest, ended_at=at, outcome=outcome))
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _seconds(duration: timedelta) -> float:
+    return round(duration.total_seconds(), 3)

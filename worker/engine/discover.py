@@ -1,0 +1,224 @@
+"""Notice failed executions and begin a lineage for each, once.
+
+Most polls read the head of the list; every `sweep` the whole look-back is read. Nothing depends on a
+cursor: what one poll misses the next one finds, what is seen twice costs one look-up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from worker.domain import transitions
+from worker.domain.executions import Execution, Status
+from worker.domain.lineage import Lineage
+from worker.domain.policy import History, decide
+from worker.domain.transitions import Change
+from worker.engine.context import Context
+from worker.kinetic import KineticError, Page
+from worker.ledger import Outcome, Turn
+from worker.ledger.clock import from_ms, to_ms
+
+JOB = "discover"
+CLOCK_MARGIN = timedelta(seconds=5)
+"""What two clocks and a Date header of whole seconds may disagree by."""
+FARTHEST_HEAD = timedelta(hours=1)
+"""A head poll reads back over the runs that may just have failed, but no farther: sweeps do the rest."""
+UNDATED_PAGES = 3
+"""Pages without news after which a head poll of a list without dates stops."""
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One reading of the list: what it set out to do, and what it has met so far."""
+
+    started_at: datetime
+    sweep: bool
+    baseline: bool
+    reach: datetime
+    horizon: datetime
+    longest_run: timedelta
+    begun: int = 0
+    waiting: int = 0
+    left_alone: int = 0
+    unreadable: int = 0
+    pages: int = 0
+    undated_pages: int = 0
+    reread: datetime | None = None
+
+
+async def discover(ctx: Context) -> dict[str, int]:
+    """Read the list once, if it is time and nobody else does; return what was done, in numbers."""
+    if not ctx.options.lists:
+        return {}
+    lease = ctx.options.request_bound * 2 + timedelta(seconds=30)
+    gap = ctx.options.discovery_interval / 2
+    turn = await ctx.ledger.jobs.begin(JOB, lease=lease, gap=gap, calls_api=True)
+    if isinstance(turn, str):
+        return {}
+    walk = _plan(ctx, turn, await ctx.ledger.begin(ctx.waited()))
+    memory = None
+    try:
+        if await _read(ctx, turn, walk):
+            memory = _remember(ctx, turn, walk)
+    except KineticError as error:
+        await ctx.heed(error)
+        ctx.log.warning(
+            "listing_failed",
+            reason=error.reason,
+            detail=error.detail,
+            http_status=error.http_status,
+            next=f"trying again in {ctx.options.discovery_interval}; nothing is lost",
+        )
+    finally:
+        await ctx.ledger.jobs.finish(turn, memory)
+    counts = {
+        "pages": walk.pages,
+        "discovered": walk.begun,
+        "waiting": walk.waiting,
+        "left_alone": walk.left_alone,
+        "unreadable": walk.unreadable,
+    }
+    if walk.sweep or walk.begun or walk.unreadable:
+        ctx.log.info("list_read", sweep=walk.sweep, complete=memory is not None, **counts)
+    return counts
+
+
+def begin_lineage(
+    ctx: Context, execution: Execution, *, failed_at: datetime, seen_at: datetime, source: str, dated: bool
+) -> Change:
+    """Return the change that begins a lineage for a failed execution, decided by its policy."""
+    policy, name = ctx.policies.for_workflow(execution.workflow_uuid, execution.workflow_name)
+    decision = decide(History(0, failed_at, failed_at), policy, seen_at, ctx.random)
+    return transitions.discover(
+        execution,
+        failed_at=failed_at,
+        seen_at=seen_at,
+        source=source,
+        dated=dated,
+        decision=decision,
+        policy=policy,
+        policy_name=name,
+    )
+
+
+def _plan(ctx: Context, turn: Turn, started_at: datetime) -> _Walk:
+    """Decide how far to read. A sweep is due by the time of the last complete one, not by a message."""
+    now, options, memory = ctx.now(), ctx.options, turn.memory
+    swept_at = memory.get("swept_at")
+    sweep = swept_at is None or now - from_ms(swept_at) >= options.discovery_sweep
+    longest_run = timedelta(milliseconds=memory.get("longest_run_ms", 0))
+    reach = now - min(2 * longest_run + options.discovery_interval, FARTHEST_HEAD)
+    if "reread" in memory:
+        reach = min(reach, from_ms(memory["reread"]) - CLOCK_MARGIN)
+    return _Walk(
+        started_at=started_at,
+        sweep=sweep,
+        baseline=swept_at is None and not options.discovery_backfill,
+        reach=reach,
+        horizon=now - max(options.discovery_lookback, options.discovery_backfill),
+        longest_run=timedelta(0) if sweep else longest_run,
+    )
+
+
+def _remember(ctx: Context, turn: Turn, walk: _Walk) -> dict[str, Any]:
+    memory: dict[str, Any] = {"longest_run_ms": walk.longest_run // timedelta(milliseconds=1)}
+    memory["swept_at"] = to_ms(ctx.now()) if walk.sweep else turn.memory.get("swept_at")
+    if walk.reread:
+        memory["reread"] = to_ms(walk.reread)
+    return memory
+
+
+async def _read(ctx: Context, turn: Turn, walk: _Walk) -> bool:
+    """Walk the pages; return whether the walk went as far as it meant to."""
+    async for page in ctx.api.pages(status=Status.FAILED, since=walk.horizon + ctx.api.skew):
+        walk.pages += 1
+        walk.unreadable += page.unreadable
+        news = await _take_in(ctx, walk, page)
+        if page.last or _far_enough(ctx, walk, page, news):
+            return True
+        if ctx.stopping() or not await ctx.ledger.jobs.extend(turn):
+            return False
+    return True
+
+
+async def _take_in(ctx: Context, walk: _Walk, page: Page) -> int:
+    """Begin lineages for the page's new failures; return how many were news.
+
+    The order matters. The page was fetched first; then we ask whose retry call is in doubt, then who is
+    owned. A clone that failed before its 201 was processed is therefore either still in doubt here or
+    owned by now, and never becomes a root of its own.
+    """
+    failures = {each.uuid: each for each in page.executions}
+    for each in failures.values():
+        if each.created_at and each.updated_at:
+            walk.longest_run = max(walk.longest_run, each.updated_at - each.created_at)
+    owned = await ctx.ledger.owners(list(failures))
+    unknown = [each for uuid, each in failures.items() if uuid not in owned]
+    if not unknown:
+        return 0
+    doubts = await ctx.ledger.in_doubt()
+    owned = await ctx.ledger.owners([each.uuid for each in unknown])
+    seen_at = ctx.now()
+    news = 0
+    undated_before_us: list[str] = []
+    changes: list[Change] = []
+    for each in unknown:
+        if each.uuid in owned:
+            continue
+        failed_at, dated = _failed_at(each, seen_at, ctx.api.skew)
+        if dated and _too_old(ctx, walk, failed_at):
+            walk.left_alone += 1
+        elif not dated and walk.baseline:
+            undated_before_us.append(each.uuid)
+        elif _may_be_a_clone(each, doubts, ctx.api.skew):
+            news += 1
+            walk.waiting += 1
+            walk.reread = min(walk.reread or failed_at, each.created_at or walk.horizon)
+        else:
+            news += 1
+            changes.append(
+                begin_lineage(ctx, each, failed_at=failed_at, seen_at=seen_at, source="list", dated=dated)
+            )
+    outcomes = await asyncio.gather(*(ctx.commit(change) for change in changes))
+    walk.begun += outcomes.count(Outcome.COMMITTED)
+    await ctx.ledger.leave_alone(undated_before_us)
+    walk.left_alone += len(undated_before_us)
+    return news
+
+
+def _far_enough(ctx: Context, walk: _Walk, page: Page, news: int) -> bool:
+    """Return whether what follows in the list is of no interest to this walk."""
+    if not ctx.options.newest_first:
+        return False
+    oldest = page.oldest_created_at - ctx.api.skew if page.oldest_created_at else None
+    if oldest and oldest < walk.horizon:
+        return True
+    if walk.sweep or news:
+        return False
+    if oldest:
+        return oldest < walk.reach
+    walk.undated_pages += 1
+    return walk.undated_pages >= UNDATED_PAGES
+
+
+def _failed_at(execution: Execution, seen_at: datetime, skew: timedelta) -> tuple[datetime, bool]:
+    """Return when the execution failed by our clock, and whether the API gave it a date."""
+    stamp = execution.updated_at or execution.created_at
+    return (min(stamp - skew, seen_at), True) if stamp else (seen_at, False)
+
+
+def _too_old(ctx: Context, walk: _Walk, failed_at: datetime) -> bool:
+    """Return whether a failure is none of ours: from before the first start, or beyond the look-back."""
+    before_us = failed_at < walk.started_at - ctx.options.discovery_backfill - CLOCK_MARGIN
+    return before_us or failed_at < walk.horizon
+
+
+def _may_be_a_clone(execution: Execution, doubts: list[Lineage], skew: timedelta) -> bool:
+    for each in doubts:
+        earliest = each.intent.at + skew - CLOCK_MARGIN if each.intent else None
+        if each.may_have_made(execution, earliest):
+            return True
+    return False

@@ -1,0 +1,151 @@
+"""Find out what became of retry calls whose outcome nobody knows, by looking for the clone in the list."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from worker.domain import transitions
+from worker.domain.executions import Execution
+from worker.domain.lineage import Lineage, State
+from worker.domain.resolving import Clarity, Doubt, Finding, match
+from worker.domain.transitions import Change
+from worker.engine.context import Context
+from worker.engine.discover import CLOCK_MARGIN
+from worker.kinetic import KineticError
+from worker.ledger import Outcome, Turn
+
+JOB = "resolve"
+LIMIT = 1000
+LOOK_BEHIND = timedelta(minutes=10)
+"""How far before the oldest doubt the list is read: who shares a payload shows there."""
+
+
+async def resolve(ctx: Context) -> dict[str, int]:
+    """Take in lost leases and settle what can be settled with one listing; return the numbers."""
+    lease = ctx.options.request_bound * 2 + timedelta(seconds=30)
+    gap = ctx.options.resolve_interval / 2
+    turn = await ctx.ledger.jobs.begin(JOB, lease=lease, gap=gap, calls_api=True)
+    if isinstance(turn, str):
+        return {}
+    try:
+        lost = await _take_in_lost_leases(ctx)
+        doubtful = await _claim(ctx, State.UNRESOLVED)
+        settled = await _settle(ctx, turn, doubtful) if doubtful else 0
+    except KineticError as error:
+        await ctx.heed(error)
+        ctx.log.warning(
+            "resolve_postponed",
+            reason=error.reason,
+            detail=error.detail,
+            next="without a list nothing is concluded and nothing is sent; trying again",
+        )
+        return {}
+    finally:
+        await ctx.ledger.jobs.finish(turn)
+    return {"lost_leases": lost, "unresolved": len(doubtful), "settled": settled}
+
+
+async def _take_in_lost_leases(ctx: Context) -> int:
+    """A lease that ran out belonged to a worker that died or stalled: its call may have left."""
+    now = ctx.now()
+    changes = [
+        transitions.unresolve(
+            each,
+            reason="worker_lost",
+            detail="the worker that held the lease did not report; its call may have been sent",
+            now=now,
+        )
+        for each in await _claim(ctx, State.SUBMITTING)
+        if each.intent and each.intent.lease_until <= now
+    ]
+    outcomes = await asyncio.gather(*(ctx.commit(change) for change in changes))
+    return outcomes.count(Outcome.COMMITTED)
+
+
+async def _claim(ctx: Context, state: State) -> list[Lineage]:
+    hide_for = ctx.options.resolve_interval
+    claim = await ctx.ledger.claim(state, limit=LIMIT, hide_for=hide_for)
+    found = await ctx.ledger.read(claim.members)
+    return [each for each in found.values() if isinstance(each, Lineage) and each.state is state]
+
+
+async def _settle(ctx: Context, turn: Turn, doubtful: Sequence[Lineage]) -> int:
+    now = ctx.now()
+    if not ctx.options.lists:
+        reason, detail = "no_listing", "this deployment has no list in which the clone could be found"
+        changes = [transitions.hold(each, reason=reason, detail=detail, now=now) for each in doubtful]
+    else:
+        doubts = [_doubt(ctx, each) for each in doubtful]
+        listing = await _list(ctx, turn, min(doubt.earliest for doubt in doubts))
+        if listing is None:
+            return 0
+        executions, unreadable = listing
+        # Fetched first, owners second: a clone that was taken meanwhile is not taken again.
+        owners = await ctx.ledger.owners([each.uuid for each in executions])
+        findings = match(doubts, executions, owners)
+        drafts = [_conclude(ctx, each, findings[each.root], now, unreadable) for each in doubtful]
+        changes = [change for change in drafts if change]
+    watched_from = now + ctx.options.watch_interval
+    outcomes = await asyncio.gather(
+        *(
+            ctx.commit(change, next_at=watched_from if change.after.state is State.RUNNING else None)
+            for change in changes
+        )
+    )
+    return outcomes.count(Outcome.COMMITTED)
+
+
+def _doubt(ctx: Context, lineage: Lineage) -> Doubt:
+    sent_at = lineage.intent.at if lineage.intent else lineage.since
+    return Doubt(lineage, sent_at + ctx.api.skew - CLOCK_MARGIN)
+
+
+async def _list(ctx: Context, turn: Turn, earliest: datetime) -> tuple[list[Execution], int] | None:
+    """Return the executions of every status since a while before `earliest`, and how many were unreadable.
+
+    None when the reading was cut short: half a list must not prove that a clone does not exist.
+    """
+    executions: dict[str, Execution] = {}
+    unreadable = 0
+    since = earliest - LOOK_BEHIND
+    async for page in ctx.api.pages(status=None, since=since):
+        executions |= {each.uuid: each for each in page.executions}
+        unreadable += page.unreadable
+        past = page.oldest_created_at is not None and page.oldest_created_at < since
+        if page.last or (ctx.options.newest_first and past):
+            break
+        if ctx.stopping() or not await ctx.ledger.jobs.extend(turn):
+            return None
+    return list(executions.values()), unreadable
+
+
+def _conclude(
+    ctx: Context, lineage: Lineage, finding: Finding, now: datetime, unreadable: int
+) -> Change | None:
+    """Return what a finding means; None while it is too early to tell."""
+    if finding.clarity is Clarity.FOUND and finding.candidate:
+        return transitions.accept(lineage, finding.candidate, now=now, evidence=finding.evidence)
+    if now - lineage.since < ctx.options.resolve_grace:
+        return None
+    if finding.clarity is Clarity.NOTHING and not unreadable:
+        return _not_delivered(lineage, "no_clone_found", finding.evidence, now)
+    if finding.clarity is Clarity.NOTHING:
+        detail = f"{unreadable} executions in the listing could not be read; one may be the clone"
+        return transitions.hold(lineage, reason="listing_unreadable", detail=detail, now=now)
+    return _choose(ctx.options.resolve_unclear, lineage, finding, now)
+
+
+def _choose(unclear: str, lineage: Lineage, finding: Finding, now: datetime) -> Change:
+    """Do what `RESOLVE_UNCLEAR` says about a candidate that may be the clone and may be a stranger."""
+    if unclear == "adopt" and finding.candidate:
+        evidence = f"adopted: {finding.evidence}"
+        return transitions.accept(lineage, finding.candidate, now=now, evidence=evidence)
+    if unclear == "retry":
+        return _not_delivered(lineage, "unclear_taken_as_no_clone", finding.evidence, now)
+    return transitions.hold(lineage, reason="unclear", detail=finding.evidence, now=now)
+
+
+def _not_delivered(lineage: Lineage, reason: str, detail: str, now: datetime) -> Change:
+    return transitions.not_delivered(lineage, reason=reason, detail=detail, due_at=now, now=now)

@@ -1,0 +1,263 @@
+"""Send the retry calls that are due: record the intent, look at the lease, send, record what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from worker.domain import transitions
+from worker.domain.delivery import (
+    Accepted,
+    Conflict,
+    Delivery,
+    NotDelivered,
+    Refused,
+    Unclear,
+    redelivery_delay,
+)
+from worker.domain.executions import Execution, Status
+from worker.domain.lineage import Lineage, State
+from worker.domain.policy import may_start
+from worker.domain.transitions import Change, IllegalTransitionError
+from worker.engine.context import Context
+from worker.engine.pool import Pool
+from worker.kinetic import KineticError, NotFound
+from worker.ledger import LedgerUnavailable, Outcome
+
+CONFLICT = "conflict"
+MOST_CONFLICTS = 5
+"""Conflicts in a row after which a failed execution is taken for one that cannot be retried."""
+_RECORD_AGAIN_AFTER_S = 0.5
+
+
+async def submit(ctx: Context, call_siblings: Callable[[int], None] = lambda _: None) -> dict[str, int]:
+    """Work on what is due for a bounded time; return what was done, in numbers.
+
+    Args:
+        ctx: the world.
+        call_siblings: asked to wake that many more workers when the backlog is larger than a batch.
+    """
+    run = _Submission(ctx, call_siblings)
+    pool = Pool(
+        run.supply,
+        run.work,
+        concurrency=ctx.options.submit_concurrency,
+        budget=ctx.options.batch_budget,
+        keep_going=lambda: run.open and not ctx.stopping(),
+    )
+    not_begun = await pool.run()
+    await run.give_back([*not_begun, *run.gated])
+    return run.did
+
+
+@dataclass(slots=True)
+class _Submission:
+    """One task's share of the due lineages."""
+
+    ctx: Context
+    call_siblings: Callable[[int], None]
+    open: bool = True
+    did: dict[str, int] = field(default_factory=dict)
+    gated: list[Lineage] = field(default_factory=list)
+
+    async def supply(self) -> Sequence[Lineage]:
+        options = self.ctx.options
+        claim = await self.ctx.ledger.claim(
+            State.SCHEDULED, limit=options.submit_batch, hide_for=options.submit_lease
+        )
+        if claim.remaining:
+            self.call_siblings(-(-claim.remaining // options.submit_batch))
+        found = await self.ctx.ledger.read(claim.members)
+        for each in found.values():
+            if not isinstance(each, Lineage):
+                self.ctx.log.error("record_unreadable", detail=str(each))
+        return [each for each in found.values() if isinstance(each, Lineage)]
+
+    async def give_back(self, lineages: Sequence[Lineage]) -> None:
+        """Let others claim what was not begun."""
+        times = {each.root: each.due_at for each in lineages if each.due_at}
+        await self.ctx.ledger.reschedule(State.SCHEDULED, times)
+
+    async def work(self, lineage: Lineage) -> None:
+        """Take one lineage from `scheduled` to wherever its retry call leads."""
+        ctx, now = self.ctx, self.ctx.now()
+        if lineage.state is not State.SCHEDULED or not lineage.due_at:
+            return
+        if lineage.due_at > now:  # the index was given back a little early
+            await self.give_back([lineage])
+            return
+        policy, _name = ctx.policy_for(lineage)
+        objection = may_start(lineage.history, policy, now)
+        if objection:
+            await ctx.commit(transitions.give_up(lineage, objection, policy, now=now))
+            return
+        if lineage.reason == CONFLICT and not await self._still_failed(lineage):
+            return
+        token = secrets.token_hex(8)
+        intent = transitions.submit(
+            lineage, token=token, now=now, lease=ctx.options.submit_lease, policy=policy
+        )
+        outcome = await ctx.commit(intent, while_gate_open=True)
+        if outcome is Outcome.GATED:
+            self.open = False
+            self.gated.append(lineage)
+        if outcome is not Outcome.COMMITTED:
+            return
+        delivery = await send(ctx, intent.after)
+        name = type(delivery).__name__.lower()
+        self.did[name] = self.did.get(name, 0) + 1
+        closes = isinstance(delivery, NotDelivered) and (delivery.suspend or delivery.pause is not None)
+        self.open = self.open and not closes
+        await settle(ctx, intent.after, delivery)
+        if isinstance(delivery, NotDelivered):
+            await self._close_gate(delivery)
+
+    async def _close_gate(self, delivery: NotDelivered) -> None:
+        if delivery.suspend:
+            await self.ctx.suspend(delivery.reason, delivery.detail, delivery.http_status)
+        elif delivery.pause:
+            await self.ctx.pause(delivery.reason, delivery.pause, delivery.http_status)
+
+    async def _still_failed(self, lineage: Lineage) -> bool:
+        """Look before another call for an execution that the API would not retry: it may run again."""
+        ctx, now = self.ctx, self.ctx.now()
+        try:
+            execution = await ctx.api.get(lineage.failing)
+        except NotFound as error:
+            await ctx.commit(_vanished(lineage, error, now))
+            return False
+        except KineticError as error:
+            await ctx.heed(error)
+            status = Status.UNKNOWN
+        else:
+            status = execution.status
+            if status is Status.COMPLETED:
+                await ctx.commit(_completed_anyway(lineage, execution, now))
+                return False
+        if status is not Status.FAILED:
+            later = now + ctx.options.watch_interval
+            await ctx.ledger.reschedule(State.SCHEDULED, {lineage.root: later})
+        return status is Status.FAILED
+
+
+async def send(ctx: Context, lineage: Lineage) -> Delivery:
+    """Send the retry call of an intent that is on record, if its lease still outlasts the call."""
+    intent = lineage.intent
+    # A process can be stopped for minutes between the record and this line (SIGSTOP, swap, a paused VM).
+    # Others then take the lease for lost and look for a clone: a call sent now could make it after they did.
+    if intent is None or ctx.now() + ctx.options.request_bound > intent.lease_until:
+        return NotDelivered("lease_too_short", "this worker was held up; the call was not sent")
+    return await ctx.api.retry(intent.of)
+
+
+async def settle(ctx: Context, lineage: Lineage, delivery: Delivery) -> None:
+    """Record what came of a retry call. What we know is worth keeping: Redis is given until the lease ends.
+
+    When the lease ran out meanwhile and others moved the lineage on, our answer still counts as long as
+    the record carries our intent.
+    """
+    intent = lineage.intent
+    while intent and lineage.intent and lineage.intent.token == intent.token:
+        try:
+            change, next_at = await _settlement(ctx, lineage, delivery)
+            outcome = await ctx.commit(change, next_at=next_at)
+            if outcome is Outcome.COMMITTED:
+                return
+            if outcome is Outcome.TAKEN and isinstance(delivery, Accepted):
+                delivery = _taken(delivery)
+                continue
+            again = (await ctx.ledger.read([lineage.root])).get(lineage.root)
+            if not isinstance(again, Lineage):
+                break
+            lineage = again
+        except LedgerUnavailable:
+            if ctx.now() > intent.lease_until:
+                break
+            await asyncio.sleep(_RECORD_AGAIN_AFTER_S)
+        except IllegalTransitionError:
+            break
+    clone = delivery.clone.uuid if isinstance(delivery, Accepted) else None
+    tell = ctx.log.error if clone else ctx.log.info
+    tell(
+        "outcome_not_recorded",
+        root=lineage.root,
+        outcome=type(delivery).__name__,
+        clone_uuid=clone,
+        next="the lineage is resolved by listing; nothing is sent before that",
+    )
+
+
+async def _settlement(ctx: Context, lineage: Lineage, delivery: Delivery) -> tuple[Change, datetime | None]:
+    """Return the change that a delivery means, and when the lineage needs attention next."""
+    now = ctx.now()
+    match delivery:
+        case Accepted(clone):
+            change = transitions.accept(lineage, clone, now=now, evidence="201")
+            return change, now + ctx.options.watch_interval
+        case NotDelivered():
+            return _again(ctx, lineage, delivery, now, delivery.pause), None
+        case Conflict():
+            return await look_after_conflict(ctx, lineage, delivery), None
+        case Refused(reason, detail, http_status):
+            return transitions.reject(
+                lineage, reason=reason, detail=detail, now=now, http_status=http_status
+            ), None
+        case Unclear(reason, detail, http_status):
+            return transitions.unresolve(
+                lineage, reason=reason, detail=detail, now=now, http_status=http_status
+            ), None
+
+
+async def look_after_conflict(ctx: Context, lineage: Lineage, conflict: Conflict) -> Change:
+    """Look at an execution that the API would not retry, and decide again."""
+    now = ctx.now()
+    try:
+        execution = await ctx.api.get(lineage.failing)
+    except NotFound as error:
+        return _vanished(lineage, error, now)
+    except KineticError as error:
+        await ctx.heed(error)
+        return _again(ctx, lineage, NotDelivered(CONFLICT, conflict.detail, 409), now)
+    if execution.status is Status.COMPLETED:
+        return _completed_anyway(lineage, execution, now)
+    if execution.status is not Status.FAILED:
+        detail = f"the execution is {execution.status.value} again; someone else restarted it"
+        return _again(ctx, lineage, NotDelivered(CONFLICT, detail, 409), now, ctx.options.watch_interval)
+    if lineage.undelivered + 1 >= MOST_CONFLICTS:
+        return transitions.reject(lineage, reason=CONFLICT, detail=conflict.detail, now=now, http_status=409)
+    return _again(ctx, lineage, NotDelivered(CONFLICT, conflict.detail, 409), now)
+
+
+def _again(
+    ctx: Context,
+    lineage: Lineage,
+    delivery: NotDelivered,
+    now: datetime,
+    at_least: timedelta | None = None,
+) -> Change:
+    delay = max(redelivery_delay(lineage.undelivered, ctx.random), at_least or timedelta(0))
+    return transitions.not_delivered(
+        lineage,
+        reason=delivery.reason,
+        detail=delivery.detail,
+        due_at=now + delay,
+        now=now,
+        http_status=delivery.http_status,
+    )
+
+
+def _vanished(lineage: Lineage, error: NotFound, now: datetime) -> Change:
+    return transitions.reject(lineage, reason="not_found", detail=error.detail, now=now, http_status=404)
+
+
+def _completed_anyway(lineage: Lineage, execution: Execution, now: datetime) -> Change:
+    detail = "it completed without a retry of ours"
+    return transitions.recover(lineage, now=now, ended_at=execution.ended_at(now), detail=detail)
+
+
+def _taken(delivery: Accepted) -> Refused:
+    detail = f"its clone {delivery.clone.uuid} is followed as a lineage of its own"
+    return Refused("clone_has_own_lineage", detail, 201)

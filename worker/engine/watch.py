@@ -1,0 +1,247 @@
+"""Look at running clones, and at executions watched by name, and act on how they ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Generic, TypeVar
+
+from worker.domain import transitions
+from worker.domain.executions import Execution, Status
+from worker.domain.lineage import Lineage, State
+from worker.domain.policy import History, decide
+from worker.domain.transitions import Change
+from worker.domain.watching import next_look_in
+from worker.engine.context import Context
+from worker.engine.discover import begin_lineage
+from worker.engine.pool import Pool
+from worker.kinetic import KineticError, NotFound
+
+LONGEST_PROBE_PAUSE = timedelta(minutes=5)
+BATCH = 200
+T = TypeVar("T")
+
+
+async def watch(ctx: Context) -> dict[str, int]:
+    """Look at what is due for a bounded time; probe the API instead while it is suspended."""
+    if (await ctx.ledger.gate.look()).suspended:
+        await probe(ctx)
+        return {}
+    clones, tracked = _Clones(ctx), _Tracked(ctx)
+    await clones.run()
+    await tracked.run()
+    return {"looks": clones.looks + tracked.looks, "ended": clones.ended + tracked.ended}
+
+
+async def probe(ctx: Context) -> None:
+    """Try one GET, when it is this worker's turn, and open the gate when the API accepts the key again."""
+    if not await ctx.ledger.gate.claim_probe(ctx.options.watch_interval, LONGEST_PROBE_PAUSE):
+        return
+    try:
+        if ctx.options.lists:
+            await ctx.api.probe()
+        else:
+            await _get_anything(ctx)
+    except NotFound:
+        pass  # the key was accepted
+    except KineticError as error:
+        ctx.log.warning(
+            "probe_failed", reason=error.reason, detail=error.detail, http_status=error.http_status
+        )
+        return
+    lasted = await ctx.ledger.gate.open()
+    if lasted is not None:
+        ctx.log.info("worker_resumed", duration=round(lasted.total_seconds(), 3))
+
+
+async def _get_anything(ctx: Context) -> None:
+    for uuid in await ctx.ledger.any_execution():
+        await ctx.api.get(uuid)
+
+
+class _Looks(Generic[T]):
+    """What looking at clones and at named executions have in common."""
+
+    def __init__(self, ctx: Context) -> None:
+        self.ctx = ctx
+        self.looks = 0
+        self.ended = 0
+        self.times: dict[str, datetime] = {}
+        # Longer than this task can go on, so that no other worker looks at the same ones meanwhile.
+        self.hide_for = ctx.options.batch_budget + ctx.options.request_bound * 2
+
+    async def run(self) -> None:
+        """Look at what is due, and set when to look again, also at what was not begun."""
+        pool: Pool[T] = Pool(
+            self.supply,
+            self.work,
+            concurrency=self.ctx.options.submit_concurrency,
+            budget=self.ctx.options.batch_budget,
+            keep_going=lambda: not self.ctx.stopping(),
+        )
+        try:
+            self.put_off(await pool.run())
+        finally:
+            await self.save_times()
+
+    async def supply(self) -> Sequence[T]:
+        """Claim what is due."""
+        raise NotImplementedError
+
+    async def work(self, item: T) -> None:
+        """Look at one and act on it."""
+        raise NotImplementedError
+
+    def put_off(self, items: Sequence[T]) -> None:
+        """Let others look at what was not begun."""
+        raise NotImplementedError
+
+    async def save_times(self) -> None:
+        """Store when each is looked at next."""
+        raise NotImplementedError
+
+    async def get(self, uuid: str) -> Execution | NotFound | None:
+        """Return the execution, `NotFound`, or None when the API gave no usable answer this time."""
+        self.looks += 1
+        try:
+            return await self.ctx.api.get(uuid)
+        except NotFound as error:
+            return error
+        except KineticError as error:
+            await self.ctx.heed(error)
+            self.ctx.log.warning(
+                "look_failed",
+                execution_uuid=uuid,
+                reason=error.reason,
+                detail=error.detail,
+                next="looking again",
+            )
+            return None
+
+
+class _Clones(_Looks[Lineage]):
+    """Looks at the clones of running lineages."""
+
+    async def supply(self) -> Sequence[Lineage]:
+        claim = await self.ctx.ledger.claim(State.RUNNING, limit=BATCH, hide_for=self.hide_for)
+        found = await self.ctx.ledger.read(claim.members)
+        return [each for each in found.values() if isinstance(each, Lineage) and each.state is State.RUNNING]
+
+    async def work(self, lineage: Lineage) -> None:
+        found = await self.get(lineage.newest.clone)
+        now = self.ctx.now()
+        change = self._change(lineage, found, now)
+        if change:
+            await self.ctx.commit(
+                change, next_at=self._next_look(lineage, now) if not change.events else None
+            )
+        if change and change.events:
+            self.ended += 1
+        else:
+            self.times[lineage.root] = self._next_look(lineage, now)
+
+    def put_off(self, lineages: Sequence[Lineage]) -> None:
+        """Let others look at what was not begun."""
+        self.times |= {each.root: self.ctx.now() for each in lineages}
+
+    async def save_times(self) -> None:
+        await self.ctx.ledger.reschedule(State.RUNNING, self.times)
+
+    def _next_look(self, lineage: Lineage, now: datetime) -> datetime:
+        return now + next_look_in(now - lineage.newest.accepted_at, self.ctx.options.watch_interval)
+
+    def _change(self, lineage: Lineage, found: Execution | NotFound | None, now: datetime) -> Change | None:
+        """Return what the look means for the lineage; None when there is nothing to record."""
+        if isinstance(found, NotFound):
+            return self._missing(lineage, now)
+        if found and found.status is Status.COMPLETED:
+            return transitions.recover(lineage, now=now, ended_at=self._ended_at(found, lineage, now))
+        if found and found.status is Status.FAILED and not self._is_the_old_failure(lineage, found):
+            return self._failed_again(lineage, found, now)
+        if now - lineage.newest.accepted_at > self.ctx.options.watch_timeout:
+            detail = (
+                f"the clone had not ended after {self.ctx.options.watch_timeout}; look at it before a retry"
+            )
+            return transitions.stop_watching(lineage, reason="watch_timeout", detail=detail, now=now)
+        newly_alive = (
+            found and not found.status.is_final and lineage.newest.in_place and not lineage.newest.alive
+        )
+        if newly_alive or (found and lineage.missing_since):
+            return transitions.observe(lineage, alive=bool(newly_alive))
+        return None
+
+    def _missing(self, lineage: Lineage, now: datetime) -> Change | None:
+        """A clone the API does not know may only be late to appear: it is given the grace."""
+        if lineage.missing_since is None:
+            return transitions.observe(lineage, missing_since=now)
+        if now - lineage.missing_since < self.ctx.options.resolve_grace:
+            return None
+        detail = f"the API accepted the retry but does not know its clone {lineage.newest.clone}"
+        return transitions.reject(lineage, reason="clone_not_found", detail=detail, now=now, http_status=404)
+
+    @staticmethod
+    def _is_the_old_failure(lineage: Lineage, found: Execution) -> bool:
+        """In place, the execution still shows the failure it was retried for until it runs again."""
+        if not lineage.newest.in_place or lineage.newest.alive:
+            return False
+        old, shown = lineage.failure_stamp, found.updated_at
+        return shown is None or (old is not None and abs(shown - old) < timedelta(milliseconds=1))
+
+    def _failed_again(self, lineage: Lineage, found: Execution, now: datetime) -> Change:
+        policy, name = self.ctx.policy_for(lineage)
+        failed_at = self._ended_at(found, lineage, now)
+        history = History(len(lineage.attempts), lineage.root_failed_at, failed_at, lineage.newest.delay)
+        decision = decide(history, policy, now, self.ctx.random)
+        return transitions.fail_again(
+            lineage, found, decision, failed_at=failed_at, now=now, policy=policy, policy_name=name
+        )
+
+    def _ended_at(self, found: Execution, lineage: Lineage, now: datetime) -> datetime:
+        """Return when the clone ended by our clock: not before it was asked for, not after now."""
+        stamp = found.updated_at
+        ended_at = stamp - self.ctx.api.skew if stamp else now
+        return min(max(ended_at, lineage.newest.submitted_at), now)
+
+
+class _Tracked(_Looks[str]):
+    """Looks at executions that someone named, whether or not a list shows them."""
+
+    async def supply(self) -> Sequence[str]:
+        claim = await self.ctx.ledger.claim_tracked(limit=BATCH, hide_for=self.hide_for)
+        return claim.members
+
+    async def work(self, uuid: str) -> None:
+        found = await self.get(uuid)
+        now = self.ctx.now()
+        age = now - (await self.ctx.ledger.tracked_since(uuid) or now)
+        if isinstance(found, NotFound) and age > self.ctx.options.resolve_grace:
+            await self._stop(uuid, "not_found", "the API does not know this execution")
+        elif isinstance(found, Execution) and found.status is Status.COMPLETED:
+            await self._stop(uuid, "completed", "it completed; there is nothing to retry")
+        elif isinstance(found, Execution) and found.status is Status.FAILED:
+            stamp = found.updated_at or found.created_at
+            failed_at = min(stamp - self.ctx.api.skew, now) if stamp else now
+            dated = stamp is not None
+            change = begin_lineage(
+                self.ctx, found, failed_at=failed_at, seen_at=now, source="track", dated=dated
+            )
+            await self.ctx.commit(change)  # taken or known already: it has its lineage
+            await self._stop(uuid, "failed", "it failed; its lineage goes on from here")
+        elif age > self.ctx.options.watch_timeout:
+            await self._stop(
+                uuid, "watch_timeout", f"it had not ended after {self.ctx.options.watch_timeout}"
+            )
+        else:
+            self.times[uuid] = now + next_look_in(age, self.ctx.options.watch_interval)
+
+    def put_off(self, uuids: Sequence[str]) -> None:
+        """Let others look at what was not begun."""
+        self.times |= dict.fromkeys(uuids, self.ctx.now())
+
+    async def save_times(self) -> None:
+        await self.ctx.ledger.look_again(self.times)
+
+    async def _stop(self, uuid: str, reason: str, detail: str) -> None:
+        self.ended += 1
+        await self.ctx.ledger.untrack([uuid])
+        self.ctx.log.info("tracking_ended", execution_uuid=uuid, reason=reason, detail=detail)

@@ -1,0 +1,109 @@
+"""Reads the API's JSON into domain values. Every byte of it is untrusted.
+
+Owns what is required of an `ExecutionResponse` and what is forgiven: only the two uuids are
+required; anything else that is missing, null, of the wrong type or absurd becomes None or "".
+Nothing here raises on any input, and no payload outlives the call that read it.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from worker.domain.executions import Execution, Status, believable, fingerprint_of
+from worker.domain.text import clean_text
+
+MAX_UUID_CHARS = 200
+MAX_NAME_CHARS = 200
+MAX_URL_CHARS = 2000
+MAX_DATE_CHARS = 64
+LARGEST_COUNT = 2**53
+"""JSON numbers from here on are not exact in every reader, and no count of steps gets there."""
+
+
+class NotJson(ValueError):
+    """The bytes are not JSON that we are willing to read."""
+
+
+def parse_json(body: bytes) -> Any:
+    """Return the JSON value in `body`.
+
+    Lone surrogates, NaN and Infinity are let through, as `json.loads` does.
+
+    Raises:
+        NotJson: also for nesting deep enough to exhaust the stack and integers of thousands of digits.
+    """
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as exc:  # ValueError covers JSON, encoding and huge integers
+        raise NotJson(type(exc).__name__) from exc
+
+
+def usable_uuid(value: object) -> bool:
+    """Whether `value` can name an execution in a URL path: short, printable, not a dot segment."""
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= MAX_UUID_CHARS
+        and value.isprintable()
+        and value not in (".", "..")
+    )
+
+
+def read_execution(raw: object, now: datetime) -> Execution | None:
+    """Return the execution that `raw` (parsed JSON) describes; None when it names no usable uuids.
+
+    Args:
+        raw: whatever `parse_json` returned, or one item of a list.
+        now: by the API's clock; dates that cannot be true as of then read as absent.
+    """
+    if not isinstance(raw, dict):
+        return None
+    uuid, version = raw.get("execution_uuid"), raw.get("workflow_version_uuid")
+    if not (
+        isinstance(uuid, str) and isinstance(version, str) and usable_uuid(uuid) and usable_uuid(version)
+    ):
+        return None
+    workflow = raw.get("workflow_uuid")
+    return Execution(
+        uuid=uuid,
+        workflow_version_uuid=version,
+        status=Status.read(_short(raw.get("status"))),
+        fingerprint=fingerprint_of(raw.get("input_payload")),
+        workflow_uuid=workflow if isinstance(workflow, str) and usable_uuid(workflow) else "",
+        workflow_name=clean_text(raw.get("workflow_name"), MAX_NAME_CHARS),
+        created_at=_date(raw.get("created_at"), now),
+        updated_at=_date(raw.get("updated_at"), now),
+        video_url=_link(raw.get("video_url")),
+        logs_url=_link(raw.get("logs_url")),
+        n_steps=_count(raw.get("n_steps")),
+        n_agent_actions=_count(raw.get("n_agent_actions")),
+        duration_ms=_count(raw.get("duration_ms")),
+    )
+
+
+def _short(value: object) -> object:
+    """Spare `Status.read` from lower-casing megabytes."""
+    return value if isinstance(value, str) and len(value) <= MAX_DATE_CHARS else None
+
+
+def _date(value: object, now: datetime) -> datetime | None:
+    if not isinstance(value, str) or len(value) > MAX_DATE_CHARS:
+        return None
+    try:
+        return believable(datetime.fromisoformat(value.strip()), now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _link(value: object) -> str:
+    """Return an http(s) address that is safe to print; anything else (`javascript:`, a file) is ""."""
+    if not isinstance(value, str) or len(value) > MAX_URL_CHARS or not value.isprintable():
+        return ""
+    return value if value.lower().startswith(("https://", "http://")) else ""
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value < LARGEST_COUNT else None

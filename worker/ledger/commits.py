@@ -1,0 +1,144 @@
+"""Commits of lineages: compare-and-set, and many in one round trip.
+
+Commits that are asked for while one round trip is under way leave together in the next: the code that
+commits reads one lineage at a time, the server sees batches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from worker.domain.lineage import Lineage, State
+from worker.domain.transitions import Change, Event
+from worker.ledger import records
+from worker.ledger.clock import ServerClock, to_ms
+from worker.ledger.connection import Connection
+from worker.ledger.keys import Keys
+from worker.ledger.scripts import Call, run_all, script
+
+BATCH = 100
+
+
+class Outcome(StrEnum):
+    """What became of a commit."""
+
+    COMMITTED = "committed"
+    STALE = "stale"
+    """Someone else committed this lineage first: drop what you have and read it again."""
+    GATED = "gated"
+    """The gate is closed: no call may leave."""
+    TAKEN = "taken"
+    """The execution belongs to another lineage already."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    call: Call
+    done: asyncio.Future[Outcome]
+
+
+class Commits:
+    """Collects commits and sends them together. One per event loop."""
+
+    def __init__(self, connection: Connection, keys: Keys, clock: ServerClock, events_maxlen: int) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._clock = clock
+        self._events_maxlen = events_maxlen
+        self.started_ms: int | None = None
+        self._waiting: list[_Waiting] = []
+        self._sender: asyncio.Task[None] | None = None
+
+    async def commit(
+        self, change: Change, *, next_at: datetime | None = None, while_gate_open: bool = False
+    ) -> Outcome:
+        """Store a change unless the lineage moved on meanwhile.
+
+        Args:
+            change: what happened; its events are appended and counted in the same step.
+            next_at: when the lineage needs attention next, where its own fields do not say.
+            while_gate_open: refuse (`GATED`) while calls to the API are suspended or paused.
+
+        Raises:
+            LedgerUnavailable: no answer; the change may or may not be stored. Never act as if it were.
+        """
+        call = self._call(change, next_at, while_gate_open=while_gate_open)
+        waiting = _Waiting(call, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.create_task(self._send())
+        return await waiting.done
+
+    async def _send(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+            mark = self._clock.mark()
+            try:
+                answers = await run_all(self._connection, [waiting.call for waiting in batch])
+            except BaseException as exc:  # noqa: BLE001  # whoever waits must learn of it, cancellation included
+                failure = exc if isinstance(exc, Exception) else asyncio.CancelledError()
+                answers = [failure] * len(batch)
+            for waiting, answer in zip(batch, answers, strict=True):
+                if waiting.done.done():
+                    continue
+                if isinstance(answer, BaseException):
+                    waiting.done.set_exception(answer)
+                else:
+                    self._clock.hear(mark, answer[1])
+                    waiting.done.set_result(Outcome(answer[0]))
+
+    def _call(self, change: Change, next_at: datetime | None, *, while_gate_open: bool) -> Call:
+        before, after, keys = change.before, change.after, self._keys
+        token = secrets.token_hex(6)
+        claimed = change.claims_clone or ""
+        arguments: list[str | int] = [
+            before.version if before else 0,
+            token,
+            records.dump(after, token),
+            after.root,
+            to_ms(next_at or _attention_at(after)),
+            claimed,
+            int(while_gate_open),
+            self._events_maxlen,
+            "" if before or self.started_ms is None else self.started_ms,
+        ]
+        for event in change.events:
+            arguments += [event.name, event_data(after, event)]
+        return Call(
+            script("commit"),
+            [
+                keys.lineage(after.root),
+                keys.state(before.state if before else after.state),
+                keys.state(after.state),
+                keys.clones,
+                keys.events,
+                keys.counters,
+                keys.gate,
+                keys.lineage(claimed or after.root),
+                keys.facts,
+            ],
+            arguments,
+        )
+
+
+def event_data(lineage: Lineage, event: Event) -> str:
+    """Return the data of a stream entry: the event's facts and whose they are, empty ones left out."""
+    whose = {"workflow_uuid": lineage.workflow_uuid, "workflow_name": lineage.workflow_name}
+    data = {**event.facts, **whose}
+    return json.dumps(
+        {key: value for key, value in data.items() if value not in (None, "")}, separators=(",", ":")
+    )
+
+
+def _attention_at(lineage: Lineage) -> datetime:
+    """Return the time that a lineage is indexed by: what its state waits for, else since when it is in it."""
+    if lineage.state is State.SCHEDULED and lineage.due_at:
+        return lineage.due_at
+    if lineage.state is State.SUBMITTING and lineage.intent:
+        return lineage.intent.lease_until
+    return lineage.since

@@ -1,0 +1,75 @@
+"""Jobs of which one runs at a time, what their next run remembers, and when each job ticked last."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from worker.ledger.clock import ServerClock, to_ms
+from worker.ledger.connection import Connection
+from worker.ledger.keys import Keys
+from worker.ledger.scripts import Call, run, script
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The right to do a job, until it is finished or `lease` passes without an extension."""
+
+    job: str
+    token: str
+    lease: timedelta
+    memory: dict[str, Any]
+
+
+class Jobs:
+    """Hands out turns and records ticks."""
+
+    def __init__(self, connection: Connection, keys: Keys, clock: ServerClock) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._clock = clock
+
+    async def begin(self, job: str, *, lease: timedelta, gap: timedelta, calls_api: bool) -> Turn | str:
+        """Return a turn, or why there is none: `busy`, `early`, `suspended` or `paused`."""
+        token = secrets.token_hex(6)
+        keys = [self._keys.job(job), self._keys.gate]
+        answer = await self._run("begin_job", keys, token, _ms(lease), _ms(gap), int(calls_api))
+        if answer[1] != "begun":
+            return str(answer[1])
+        return Turn(job, token, lease, _memory(answer[2]))
+
+    async def extend(self, turn: Turn) -> bool:
+        """Keep the turn for another lease; return False when it was lost to another worker."""
+        answer = await self._run("extend_job", [self._keys.job(turn.job)], turn.token, _ms(turn.lease))
+        return bool(answer[1])
+
+    async def finish(self, turn: Turn, memory: dict[str, Any] | None = None) -> None:
+        """Give the turn back; `memory` (small, JSON) is what the next one is handed."""
+        written = "" if memory is None else json.dumps(memory)
+        await self._run("finish_job", [self._keys.job(turn.job)], turn.token, written)
+
+    async def tick(self, job: str, duration: timedelta, did: dict[str, int]) -> None:
+        """Record that a job has finished just now, and what it did."""
+        tick = {"finished_at": to_ms(self._clock.now()), "duration_ms": _ms(duration), "did": did}
+        await self._connection.command("HSET", self._keys.ticks, job, json.dumps(tick))
+
+    async def _run(self, name: str, keys: list[str], *arguments: str | int) -> list[Any]:
+        mark = self._clock.mark()
+        answer: list[Any] = await run(self._connection, Call(script(name), keys, arguments))
+        self._clock.hear(mark, answer[0])
+        return answer
+
+
+def _memory(written: str) -> dict[str, Any]:
+    try:
+        memory = json.loads(written) if written else {}
+    except ValueError:
+        return {}  # a memory is a convenience: without it the next run looks at everything again
+    return memory if isinstance(memory, dict) else {}
+
+
+def _ms(duration: timedelta) -> int:
+    return duration // timedelta(milliseconds=1)

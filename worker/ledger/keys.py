@@ -1,0 +1,74 @@
+"""The names of everything the ledger keeps. All share one hash tag, so scripts run on a cluster too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from worker.domain.lineage import State
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one namespace; `docs/ledger.md` says what each one holds."""
+
+    namespace: str
+
+    def lineage(self, root: str) -> str:
+        """The record of a lineage: a JSON string."""
+        return f"{{{self.namespace}}}:lineage:{root}"
+
+    def state(self, state: State) -> str:
+        """The index of a state: root → the time that matters in it, in ms."""
+        return self._named(f"state:{state.value}")
+
+    def job(self, name: str) -> str:
+        """An exclusive job: its owner, and what its next run should remember."""
+        return self._named(f"job:{name}")
+
+    @property
+    def clones(self) -> str:
+        """Hash: clone → the root of its lineage. A root is its own: its record says so."""
+        return self._named("clones")
+
+    @property
+    def events(self) -> str:
+        """Stream of events."""
+        return self._named("events")
+
+    @property
+    def counters(self) -> str:
+        """Hash: event name → how often it happened."""
+        return self._named("counters")
+
+    @property
+    def gate(self) -> str:
+        """Hash: whether calls to the API are suspended or paused."""
+        return self._named("gate")
+
+    @property
+    def ticks(self) -> str:
+        """Hash: job → when it last finished and what it did."""
+        return self._named("ticks")
+
+    @property
+    def facts(self) -> str:
+        """Hash: the first start and the format of the records."""
+        return self._named("facts")
+
+    @property
+    def tracked(self) -> str:
+        """Index of executions watched by name: uuid → next look in ms."""
+        return self._named("tracked")
+
+    @property
+    def tracked_since(self) -> str:
+        """Hash: uuid → since when it is watched by name, in ms."""
+        return self._named("tracked_since")
+
+    @property
+    def undated(self) -> str:
+        """Set of executions without dates that were dealt with or left alone."""
+        return self._named("undated")
+
+    def _named(self, name: str) -> str:
+        return f"{{{self.namespace}}}:{name}"

@@ -1,0 +1,216 @@
+"""The ledger: what the worker remembers, and the only way to change it.
+
+`Ledger` owns the lineages and their indexes; gate and jobs hang off it. Reading for people (lists,
+counts, stories) is in `reports`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from worker.domain.lineage import DOUBTFUL_STATES, Lineage, State
+from worker.domain.transitions import Change
+from worker.ledger import records
+from worker.ledger.clock import ServerClock, from_ms, to_ms
+from worker.ledger.commits import Commits, Outcome
+from worker.ledger.connection import Connection
+from worker.ledger.errors import LedgerFormatError
+from worker.ledger.gate import Gate
+from worker.ledger.jobs import Jobs
+from worker.ledger.keys import Keys
+from worker.ledger.scripts import Call, run, run_all, script
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What was due: members of an index, by the server's clock.
+
+    Attributes:
+        members: hidden from other claimers until the claim's time is over.
+        remaining: how many more are due.
+        gate: `open`, or why nothing was claimed: `suspended` or `paused`.
+    """
+
+    members: tuple[str, ...]
+    remaining: int
+    gate: str
+
+
+class Ledger:
+    """One namespace in one Redis, for one event loop."""
+
+    def __init__(self, connection: Connection, namespace: str, *, events_maxlen: int) -> None:
+        self.connection = connection
+        self.keys = Keys(namespace)
+        self.clock = ServerClock()
+        self.gate = Gate(connection, self.keys, self.clock)
+        self.jobs = Jobs(connection, self.keys, self.clock)
+        self._commits = Commits(connection, self.keys, self.clock, events_maxlen)
+
+    async def begin(self, up_for: timedelta) -> datetime:
+        """Return when the worker was started first, noting it if this is the first time.
+
+        Asked before every reading of the list: a ledger that was lost meanwhile starts anew, and new
+        lineages are refused while it differs from what was last heard here.
+
+        `up_for` is how long this process has been trying to reach the ledger for the first time.
+
+        Raises:
+            LedgerFormatError: the ledger belongs to a newer worker.
+        """
+        mark = self.clock.mark()
+        up_ms = up_for // timedelta(milliseconds=1)
+        call = Call(script("begin"), [self.keys.facts], [up_ms, records.FORMAT])
+        now_ms, started_ms, written_as, _first = await run(self.connection, call)
+        self.clock.hear(mark, now_ms)
+        if int(written_as) > records.FORMAT:
+            raise LedgerFormatError(
+                f"the ledger {self.keys.namespace} has format {written_as}, this worker knows up to "
+                f"{records.FORMAT}: start the newer version, or use another LEDGER_NAMESPACE"
+            )
+        self._commits.started_ms = started_ms
+        return from_ms(started_ms)
+
+    async def commit(
+        self, change: Change, *, next_at: datetime | None = None, while_gate_open: bool = False
+    ) -> Outcome:
+        """Store a change, compare-and-set; see `Commits.commit`."""
+        return await self._commits.commit(change, next_at=next_at, while_gate_open=while_gate_open)
+
+    async def claim(self, state: State, *, limit: int, hide_for: timedelta, calls_api: bool = True) -> Claim:
+        """Claim up to `limit` lineages whose time in `state` has come; nothing while the gate is closed."""
+        return await self._claim(self.keys.state(state), limit, hide_for, calls_api=calls_api)
+
+    async def read(self, roots: Sequence[str]) -> dict[str, Lineage | LedgerFormatError]:
+        """Return the lineages of those roots that have one, in one round trip."""
+        if not roots:
+            return {}
+        raw = await self.connection.command("MGET", *(self.keys.lineage(root) for root in roots))
+        return {root: _load(root, text) for root, text in zip(roots, raw, strict=True) if text is not None}
+
+    async def reschedule(self, state: State, times: Mapping[str, datetime]) -> None:
+        """Set when lineages in `state` need attention next; those that left the state are not touched."""
+        await self._reschedule(self.keys.state(state), times)
+
+    async def owners(self, uuids: Sequence[str]) -> dict[str, str]:
+        """Return the root of each execution that belongs to a lineage, in one round trip.
+
+        An undated execution that was dealt with before counts as its own root.
+        """
+        if not uuids:
+            return {}
+        lookups: list[Sequence[str]] = [("EXISTS", self.keys.lineage(uuid)) for uuid in uuids]
+        lookups += [("HMGET", self.keys.clones, *uuids), ("SMISMEMBER", self.keys.undated, *uuids)]
+        *roots, clones, undated = await self._all(lookups)
+        owners = {}
+        for uuid, is_root, root, known in zip(uuids, roots, clones, undated, strict=True):
+            if root or is_root or known:
+                owners[uuid] = root or uuid
+        return owners
+
+    async def in_doubt(self) -> list[Lineage]:
+        """Return the lineages whose retry call may have made a clone that no record names yet."""
+        found = await self._all([("ZRANGE", self.keys.state(state), 0, -1) for state in DOUBTFUL_STATES])
+        lineages = await self.read([root for roots in found for root in roots])
+        return [
+            each for each in lineages.values() if isinstance(each, Lineage) and each.state in DOUBTFUL_STATES
+        ]
+
+    async def leave_alone(self, uuids: Iterable[str]) -> None:
+        """Remember executions without dates that are older than the first start."""
+        names = list(uuids)
+        if names:
+            await self.connection.command("SADD", self.keys.undated, *names)
+
+    async def forget(self, lineages: Sequence[Lineage]) -> int:
+        """Forget lineages whose retention is over; return how many went."""
+        calls = [
+            Call(
+                script("forget"),
+                [
+                    self.keys.lineage(each.root),
+                    self.keys.state(each.state),
+                    self.keys.clones,
+                    self.keys.undated,
+                ],
+                [each.version, each.root, int(not each.dated), *(m for m in each.members if m != each.root)],
+            )
+            for each in lineages
+        ]
+        answers = await run_all(self.connection, calls) if calls else []
+        return sum(answer[1] for answer in answers if not isinstance(answer, Exception))
+
+    async def ended_before(self, state: State, moment: datetime, limit: int) -> list[str]:
+        """Return up to `limit` roots that are in a final state since before `moment`."""
+        roots: list[str] = await self.connection.command(
+            "ZRANGE", self.keys.state(state), "-inf", to_ms(moment), "BYSCORE", "LIMIT", 0, limit
+        )
+        return roots
+
+    async def track(self, uuids: Sequence[str]) -> int:
+        """Put executions under watch by name, due at once; return how many were new."""
+        if not uuids:
+            return 0
+        now = to_ms(self.clock.now())
+        looks = [item for uuid in uuids for item in (now, uuid)]
+        commands = [("HSETNX", self.keys.tracked_since, uuid, now) for uuid in uuids]
+        *_, added = await self._all([*commands, ("ZADD", self.keys.tracked, "NX", *looks)])
+        return int(added)
+
+    async def tracked_since(self, uuid: str) -> datetime | None:
+        """Return since when an execution is watched by name; None when it is not."""
+        since = await self.connection.command("HGET", self.keys.tracked_since, uuid)
+        return from_ms(int(since)) if since else None
+
+    async def claim_tracked(self, *, limit: int, hide_for: timedelta) -> Claim:
+        """Claim executions watched by name whose next look is due."""
+        return await self._claim(self.keys.tracked, limit, hide_for, calls_api=True)
+
+    async def look_again(self, times: Mapping[str, datetime]) -> None:
+        """Set when executions watched by name are looked at next."""
+        await self._reschedule(self.keys.tracked, times)
+
+    async def untrack(self, uuids: Sequence[str]) -> None:
+        """Stop watching executions by name."""
+        if uuids:
+            await self._all([("ZREM", self.keys.tracked, *uuids), ("HDEL", self.keys.tracked_since, *uuids)])
+
+    async def any_execution(self) -> list[str]:
+        """Return one execution that the API should know, if there is any, to probe it with."""
+        indexes = [self.keys.tracked, *(self.keys.state(state) for state in State)]
+        found = await self._all([("ZRANGE", index, 0, 0) for index in indexes])
+        return [member for members in found for member in members][:1]
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self.connection.aclose()
+
+    async def _claim(self, index: str, limit: int, hide_for: timedelta, *, calls_api: bool) -> Claim:
+        mark = self.clock.mark()
+        hide_ms = hide_for // timedelta(milliseconds=1)
+        call = Call(script("claim"), [index, self.keys.gate], [limit, hide_ms, int(calls_api)])
+        now_ms, gate, remaining, *members = await run(self.connection, call)
+        self.clock.hear(mark, now_ms)
+        return Claim(tuple(members), remaining, gate)
+
+    async def _reschedule(self, index: str, times: Mapping[str, datetime]) -> None:
+        pairs = [item for member, moment in times.items() for item in (to_ms(moment), member)]
+        if pairs:
+            await self.connection.command("ZADD", index, "XX", *pairs)
+
+    async def _all(self, commands: Sequence[Sequence[object]]) -> list[Any]:
+        answers = await self.connection.pipelined(commands)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise self.connection.translated(answer)
+        return answers
+
+
+def _load(root: str, text: str) -> Lineage | LedgerFormatError:
+    try:
+        return records.load(root, text)
+    except LedgerFormatError as error:
+        return error

@@ -1,0 +1,23 @@
+-- Begin a job that only one worker may do at a time, unless it is under way, was begun a moment ago (a
+-- second beat), or the gate is closed.
+--
+-- KEYS[1] hash of this job   KEYS[2] hash of the gate
+-- ARGV[1] token              ARGV[2] ms until the job is taken for dead
+-- ARGV[3] ms that must have passed since it was begun last
+-- ARGV[4] "1" = not while the gate is closed
+-- Returns {server time in ms, "begun" | "busy" | "early" | "suspended" | "paused", memory (JSON or "")}.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local job = redis.call('HMGET', KEYS[1], 'owner', 'until', 'begun_at', 'memory')
+
+if job[1] ~= ARGV[1] then
+  if ARGV[4] == '1' then
+    local gate = redis.call('HMGET', KEYS[2], 'suspended', 'until')
+    if gate[1] then return {now, 'suspended', ''} end
+    if gate[2] and tonumber(gate[2]) > now then return {now, 'paused', ''} end
+  end
+  if job[1] and tonumber(job[2]) > now then return {now, 'busy', ''} end
+  if job[3] and tonumber(job[3]) + ARGV[3] > now then return {now, 'early', ''} end
+  redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'until', now + ARGV[2], 'begun_at', now)
+end
+return {now, 'begun', job[4] or ''}

@@ -1,0 +1,159 @@
+"""How a lineage is written down: one JSON object, times in ms, what is empty left out.
+
+The keys are part of the public face (`docs/ledger.md`): others read them. A worker reads every format up
+to its own and refuses newer ones.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+from worker.domain.lineage import Attempt, Intent, Lineage, State
+from worker.ledger.clock import from_ms, to_ms
+from worker.ledger.errors import LedgerFormatError
+
+FORMAT = 1
+
+
+def dump(lineage: Lineage, write_token: str) -> str:
+    """Return the record; `write_token` names the write, so that a re-sent one recognises itself."""
+    intent = lineage.intent
+    record = {
+        "format": FORMAT,
+        "version": lineage.version,
+        "token": write_token,
+        "state": lineage.state.value,
+        "since": to_ms(lineage.since),
+        "reason": lineage.reason,
+        "detail": lineage.detail,
+        "workflow_version": lineage.workflow_version_uuid,
+        "workflow": lineage.workflow_uuid,
+        "workflow_name": lineage.workflow_name,
+        "fingerprint": lineage.fingerprint,
+        "source": lineage.source,
+        "undated": not lineage.dated,
+        "root_failed_at": to_ms(lineage.root_failed_at),
+        "seen_at": to_ms(lineage.seen_at),
+        "failing": lineage.failing if lineage.failing != lineage.root else "",
+        "last_failed_at": to_ms(lineage.last_failed_at),
+        "failure_stamp": _ms(lineage.failure_stamp),
+        "attempts": [_dump_attempt(attempt) for attempt in lineage.attempts],
+        "due_at": _ms(lineage.due_at),
+        "delay_ms": _duration_ms(lineage.delay),
+        "undelivered": lineage.undelivered,
+        "missing_since": _ms(lineage.missing_since),
+        "policy": lineage.policy,
+        "intent": intent
+        and {
+            "token": intent.token,
+            "of": intent.of,
+            "at": to_ms(intent.at),
+            "lease_until": to_ms(intent.lease_until),
+        },
+    }
+    return _compact(record)
+
+
+def load(root: str, raw: str | bytes) -> Lineage:
+    """Return the lineage of a record.
+
+    Raises:
+        LedgerFormatError: the record is damaged, or a newer worker wrote it.
+    """
+    try:
+        record: dict[str, Any] = json.loads(raw)
+        written_as = record["format"]
+        if written_as > FORMAT:
+            raise LedgerFormatError(
+                f"lineage {root}: its record has format {written_as}, this worker knows up to {FORMAT}; "
+                "it is left to workers of the newer version"
+            )
+        return _load(root, record)
+    except (KeyError, TypeError, ValueError, OverflowError) as exc:
+        raise LedgerFormatError(
+            f"lineage {root}: its record cannot be read ({type(exc).__name__}); it is left as it is"
+        ) from exc
+
+
+def _load(root: str, record: dict[str, Any]) -> Lineage:
+    intent = record.get("intent")
+    written = record.get("attempts", [])
+    retried = [root, *(attempt["clone"] for attempt in written)]  # each attempt is of the run before it
+    return Lineage(
+        root=root,
+        state=State(record["state"]),
+        version=record["version"],
+        workflow_version_uuid=record.get("workflow_version", ""),
+        workflow_uuid=record.get("workflow", ""),
+        workflow_name=record.get("workflow_name", ""),
+        fingerprint=record.get("fingerprint", ""),
+        source=record.get("source", "list"),
+        dated=not record.get("undated", False),
+        root_failed_at=from_ms(record["root_failed_at"]),
+        seen_at=from_ms(record["seen_at"]),
+        since=from_ms(record["since"]),
+        failing=record.get("failing") or root,
+        last_failed_at=from_ms(record["last_failed_at"]),
+        failure_stamp=_moment(record.get("failure_stamp")),
+        attempts=tuple(map(_load_attempt, retried, written)),
+        due_at=_moment(record.get("due_at")),
+        delay=_duration(record.get("delay_ms")),
+        intent=intent
+        and Intent(intent["token"], intent["of"], from_ms(intent["at"]), from_ms(intent["lease_until"])),
+        undelivered=record.get("undelivered", 0),
+        missing_since=_moment(record.get("missing_since")),
+        reason=record.get("reason", ""),
+        detail=record.get("detail", ""),
+        policy=record.get("policy", "default"),
+    )
+
+
+def _dump_attempt(attempt: Attempt) -> dict[str, Any]:
+    written = {
+        "clone": attempt.clone,
+        "delay_ms": _duration_ms(attempt.delay),
+        "submitted_at": to_ms(attempt.submitted_at),
+        "accepted_at": to_ms(attempt.accepted_at),
+        "evidence": attempt.evidence,
+        "alive": attempt.alive,
+        "ended_at": _ms(attempt.ended_at),
+        "outcome": attempt.outcome,
+    }
+    return {key: value for key, value in written.items() if value not in (None, "", False)}
+
+
+def _load_attempt(of: str, written: dict[str, Any]) -> Attempt:
+    return Attempt(
+        clone=written["clone"],
+        of=of,
+        delay=_duration(written.get("delay_ms")) or timedelta(0),
+        submitted_at=from_ms(written["submitted_at"]),
+        accepted_at=from_ms(written["accepted_at"]),
+        evidence=written.get("evidence", ""),
+        alive=written.get("alive", False),
+        ended_at=_moment(written.get("ended_at")),
+        outcome=written.get("outcome", ""),
+    )
+
+
+def _compact(record: dict[str, Any]) -> str:
+    kept = {key: value for key, value in record.items() if value not in (None, "", False, [])}
+    return json.dumps(kept, separators=(",", ":"))
+
+
+def _ms(moment: datetime | None) -> int | None:
+    return None if moment is None else to_ms(moment)
+
+
+def _moment(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else from_ms(milliseconds)
+
+
+def _duration_ms(duration: timedelta | None) -> int | None:
+    return None if duration is None else duration // timedelta(milliseconds=1)
+
+
+def _duration(milliseconds: int | None) -> timedelta | None:
+    return None if milliseconds is None else timedelta(milliseconds=milliseconds)

@@ -1,0 +1,173 @@
+"""Reading the ledger for people: counts, lists and stories. Changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from worker.domain.lineage import Lineage, State
+from worker.ledger.clock import from_ms, to_ms
+from worker.ledger.errors import LedgerFormatError
+from worker.ledger.gate import GateState, as_mapping, read_gate
+from worker.ledger.ledger import Ledger
+
+PAGE = 200
+STORY_SCAN = 20_000
+"""Stream entries read at most for one story; the record itself tells the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """When a job finished last, how long it took and what it did."""
+
+    finished_at: datetime
+    duration: timedelta
+    did: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The ledger at a glance.
+
+    Attributes:
+        now: the Redis server's time.
+        states: every state, also those with no lineage in them.
+        next_due: when the next retry is due; None when nothing is scheduled.
+        started_at: the first start; None before any worker has reached this ledger.
+        tracked: executions watched by name.
+    """
+
+    now: datetime
+    states: dict[State, int]
+    counters: dict[str, int]
+    next_due: datetime | None
+    ticks: dict[str, Tick]
+    gate: GateState
+    started_at: datetime | None
+    tracked: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One entry of the stream of events."""
+
+    at: datetime
+    name: str
+    root: str
+    facts: dict[str, Any]
+
+
+class Reports:
+    """Answers people's questions from one ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def summary(self) -> Summary:
+        """Return the ledger at a glance, in one round trip."""
+        keys, connection = self._ledger.keys, self._ledger.connection
+        mark = self._ledger.clock.mark()
+        commands: list[tuple[object, ...]] = [("ZCARD", keys.state(state)) for state in State]
+        commands += [
+            ("TIME",),
+            ("HGETALL", keys.counters),
+            ("ZRANGE", keys.state(State.SCHEDULED), 0, 0, "WITHSCORES"),
+            ("HGETALL", keys.ticks),
+            ("HGETALL", keys.gate),
+            ("HGET", keys.facts, "started_at"),
+            ("ZCARD", keys.tracked),
+        ]
+        answers = await connection.pipelined(commands)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise connection.translated(answer)
+        *counts, time, counters, first_due, ticks, gate, started, tracked = answers
+        self._ledger.clock.hear(mark, int(time[0]) * 1000 + int(time[1]) // 1000)
+        now = self._ledger.clock.now()
+        return Summary(
+            now=now,
+            states=dict(zip(State, counts, strict=True)),
+            counters={name: int(count) for name, count in sorted(as_mapping(counters).items())},
+            next_due=_first_score(first_due),
+            ticks={job: _tick(text) for job, text in sorted(as_mapping(ticks).items())},
+            gate=read_gate(gate, now),
+            started_at=from_ms(int(started)) if started else None,
+            tracked=tracked,
+        )
+
+    async def find(self, uuid: str) -> Lineage | None:
+        """Return the lineage that an execution belongs to, root or clone; None when it has none.
+
+        Raises:
+            LedgerFormatError: it has one that this version cannot read.
+        """
+        root = (await self._ledger.owners([uuid])).get(uuid, uuid)
+        found = (await self._ledger.read([root])).get(root)
+        if isinstance(found, LedgerFormatError):
+            raise found
+        return found
+
+    async def lineages(self, states: tuple[State, ...] = tuple(State)) -> AsyncIterator[Lineage]:
+        """Return the lineages of those states, newest first within each, page by page.
+
+        Those that cannot be read are passed over; `find` says why.
+        """
+        for state in states:
+            index, start = self._ledger.keys.state(state), 0
+            while roots := await self._ledger.connection.command(
+                "ZRANGE", index, start, start + PAGE - 1, "REV"
+            ):
+                found = await self._ledger.read(roots)
+                for lineage in found.values():
+                    if isinstance(lineage, Lineage) and lineage.state is state:
+                        yield lineage
+                start += PAGE
+
+    async def story(self, lineage: Lineage) -> list[StoredEvent]:
+        """Return the lineage's events, oldest first, as far as the stream still has them."""
+        events: list[StoredEvent] = []
+        at, scanned = f"{to_ms(lineage.seen_at) - 1}", 0
+        until = f"{to_ms(lineage.since) + 1000}"
+        while scanned < STORY_SCAN:
+            page = await self.events_since(at, until=until)
+            if not page:
+                break
+            events += [event for _, event in page if event.root == lineage.root]
+            at, scanned = f"({page[-1][0]}", scanned + len(page)
+        return events
+
+    async def events_since(
+        self, start: str, *, until: str = "+", limit: int = 1000
+    ) -> list[tuple[str, StoredEvent]]:
+        """Return entries of the stream from `start` on (a stream id; `(id` excludes it), with their ids."""
+        found = await self._ledger.connection.command(
+            "XRANGE", self._ledger.keys.events, start, until, "COUNT", limit
+        )
+        return [(entry, _event(entry, as_mapping(fields))) for entry, fields in found or ()]
+
+
+def _event(entry: str, fields: dict[str, str]) -> StoredEvent:
+    try:
+        facts = json.loads(fields.get("data", "{}"))
+    except ValueError:
+        facts = {}
+    at = from_ms(int(entry.partition("-")[0]))
+    return StoredEvent(at, fields.get("event", ""), fields.get("root", ""), facts)
+
+
+def _first_score(answer: list[Any]) -> datetime | None:
+    if not answer:
+        return None
+    first = answer[0]  # a pair with RESP3, a flat list of member and score with RESP2
+    score = first[1] if isinstance(first, (list, tuple)) else answer[1]
+    return from_ms(float(score))
+
+
+def _tick(text: str) -> Tick:
+    tick = json.loads(text)
+    return Tick(
+        from_ms(tick["finished_at"]), timedelta(milliseconds=tick["duration_ms"]), tick.get("did", {})
+    )

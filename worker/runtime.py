@@ -1,0 +1,188 @@
+"""From settings to objects: the only module that reads settings for the worker's own work.
+
+Each worker process has one event loop with one pool of connections to the API and one to Redis, made
+when its first task comes and kept until it ends. (A client per task would cost a TLS context each; one
+shared between event loops breaks.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from functools import cache
+
+import structlog
+
+from config.settings import Settings, SettingsError, load_settings
+from worker.engine.context import Context, Options
+from worker.kinetic import Endpoint, KineticClient, ListContract
+from worker.ledger import Connection, Ledger, LedgerError, LedgerFormatError, LedgerUnavailable
+
+UseCase = Callable[[Context], Awaitable[dict[str, int]]]
+
+log = structlog.get_logger("worker")
+
+# Made before the worker forks, so that its processes share them: the parent sets `stopping` when it is
+# asked to end; the first process that reaches the ledger sets `_reached`.
+stopping = multiprocessing.Event()
+_reached = multiprocessing.Event()
+_started_s = time.monotonic()
+
+
+@cache
+def settings() -> Settings:
+    """Return this process's settings; on bad ones say what is wrong, a line each, and end with code 2."""
+    try:
+        return load_settings(require_api=True)
+    except SettingsError as error:
+        print(error, file=sys.stderr)  # noqa: T201  # there is no logging without settings
+        raise SystemExit(2) from None
+
+
+def endpoint(config: Settings) -> Endpoint:
+    """Return where the API is and how to talk to it."""
+    kinetic = config.kinetic
+    return Endpoint(
+        base_url=kinetic.base_url,
+        api_key=kinetic.api_key.get_secret_value(),
+        timeout=kinetic.timeout,
+        connect_timeout=kinetic.connect_timeout,
+        max_connections=kinetic.max_connections,
+    )
+
+
+def list_contract(config: Settings) -> ListContract:
+    """Return how this deployment lists executions."""
+    listing = config.kinetic.listing
+    return ListContract(
+        path=listing.path,
+        status_param=listing.status_param,
+        pagination=listing.pagination,
+        limit_param=listing.limit_param,
+        offset_param=listing.offset_param,
+        page_param=listing.page_param,
+        cursor_param=listing.cursor_param,
+        next_field=listing.next_field,
+        items_field=listing.items_field,
+        page_size=listing.page_size,
+        order=listing.order,
+        since_param=listing.since_param,
+    )
+
+
+def options(config: Settings) -> Options:
+    """Return what the use cases need of the settings."""
+    return Options(
+        request_bound=config.kinetic.connect_timeout + config.kinetic.timeout,
+        lists=config.discovery.mode != "track",
+        newest_first=config.kinetic.listing.order == "desc",
+        discovery_interval=config.discovery.interval,
+        discovery_sweep=config.discovery.sweep,
+        discovery_lookback=config.discovery.lookback,
+        discovery_backfill=config.discovery.backfill,
+        submit_batch=config.submit.batch,
+        submit_concurrency=config.submit.concurrency,
+        submit_lease=config.submit.lease,
+        watch_interval=config.watch.interval,
+        watch_timeout=config.watch.timeout,
+        resolve_interval=config.resolve.interval,
+        resolve_grace=config.resolve.grace,
+        resolve_unclear=config.resolve.unclear,
+        retention=config.ledger.retention,
+    )
+
+
+def open_ledger(config: Settings) -> Ledger:
+    """Return the ledger; connects when it is first used. To be made inside the event loop that uses it."""
+    connection = Connection(config.redis_url.get_secret_value())
+    return Ledger(connection, config.ledger.namespace, events_maxlen=config.ledger.events_maxlen)
+
+
+class Runtime:
+    """One process's event loop and everything that lives on it."""
+
+    def __init__(self, config: Settings) -> None:
+        self._config = config
+        self._runner = asyncio.Runner()
+        self._context: Context | None = None
+        self._away = False
+
+    def perform(self, job: str, use_case: UseCase) -> None:
+        """Run a use case to its end. Trouble with Redis is said once and left to the next tick."""
+        try:
+            self._runner.run(self._perform(job, use_case))
+        except LedgerUnavailable as error:
+            if not self._away:
+                log.error(
+                    "ledger_unavailable", job=job, detail=str(error), next="nothing is sent; trying again"
+                )
+            self._away = True
+        except LedgerFormatError as error:
+            log.error("ledger_too_new", job=job, detail=str(error), next="this worker does nothing")
+        except LedgerError as error:
+            log.error("ledger_refused", job=job, detail=str(error), next="trying again at the next tick")
+        else:
+            if self._away:
+                log.info("ledger_back", job=job)
+            self._away = False
+
+    def close(self) -> None:
+        """Close the connections and the loop."""
+        if self._context:
+            self._runner.run(self._aclose(self._context))
+        self._runner.close()
+
+    async def _perform(self, job: str, use_case: UseCase) -> None:
+        if self._context is None:
+            self._context = self._build()
+        began_s = time.monotonic()
+        did = await use_case(self._context)
+        _reached.set()
+        spent = timedelta(seconds=time.monotonic() - began_s)
+        await self._context.ledger.jobs.tick(job, spent, did)
+
+    def _build(self) -> Context:
+        ledger = open_ledger(self._config)
+        return Context(
+            ledger=ledger,
+            api=KineticClient(endpoint(self._config), list_contract(self._config), now=ledger.clock.now),
+            policies=self._config.retry.policies,
+            options=options(self._config),
+            random=random.random,
+            waited=lambda: timedelta(0 if _reached.is_set() else time.monotonic() - _started_s),
+            stopping=stopping.is_set,
+        )
+
+    @staticmethod
+    async def _aclose(context: Context) -> None:
+        if isinstance(context.api, KineticClient):
+            await context.api.aclose()
+        await context.ledger.aclose()
+
+
+_runtimes: dict[int, Runtime] = {}
+
+
+def perform(job: str, use_case: UseCase) -> None:
+    """Run a use case in this process, making its runtime when there is none yet.
+
+    Runtimes are kept by process id: a forked child must not use its parent's loop and sockets.
+    """
+    process = os.getpid()
+    if process not in _runtimes:
+        _runtimes.clear()
+        _runtimes[process] = Runtime(settings())
+    _runtimes[process].perform(job, use_case)
+
+
+def close() -> None:
+    """Close this process's runtime, if it has one."""
+    runtime = _runtimes.pop(os.getpid(), None)
+    if runtime:
+        runtime.close()

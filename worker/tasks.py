@@ -1,0 +1,66 @@
+"""The tasks: a few lines each, because the work is in the engine and what to do is in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from celery import signals
+
+from worker import engine, runtime
+from worker.celery_app import SHORTEST_EXPIRY, app
+
+MOST_SIBLINGS = 4
+"""Workers that one batch may wake besides itself; each of them may wake as many again."""
+
+
+def task(job: str) -> Callable[[Callable[[], None]], Any]:
+    """Register a task under its public name."""
+    return app.task(name=f"kinetic_retry.{job}", ignore_result=True)  # type: ignore[no-any-return]
+
+
+@task("discover")
+def discover() -> None:
+    """Read the list of failed executions and begin lineages."""
+    runtime.perform("discover", engine.discover)
+
+
+@task("submit")
+def submit() -> None:
+    """Send the retries that are due; wake siblings while the backlog is large."""
+    runtime.perform("submit", lambda ctx: engine.submit(ctx, _call_siblings))
+
+
+@task("watch")
+def watch() -> None:
+    """Look at running clones and at tracked executions."""
+    runtime.perform("watch", engine.watch)
+
+
+@task("resolve")
+def resolve() -> None:
+    """Find out what became of unclear retry calls."""
+    runtime.perform("resolve", engine.resolve)
+
+
+@task("prune")
+def prune() -> None:
+    """Forget lineages whose retention is over."""
+    runtime.perform("prune", engine.prune)
+
+
+def _call_siblings(wanted: int) -> None:
+    for _ in range(min(wanted, MOST_SIBLINGS)):
+        submit.apply_async(expires=SHORTEST_EXPIRY.total_seconds())
+
+
+@signals.task_prerun.connect  # type: ignore[untyped-decorator]  # Celery has no types
+def _bind_task(task_id: str, task: Any, **_: object) -> None:
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(task_id=task_id, task=task.name)
+
+
+@signals.task_postrun.connect  # type: ignore[untyped-decorator]  # Celery has no types
+def _unbind_task(**_: object) -> None:
+    structlog.contextvars.clear_contextvars()
