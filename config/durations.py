@@ -46,10 +46,10 @@ def parse_duration(text: str) -> timedelta:
     wanted = text.strip()
     if not wanted or len(wanted) > _LONGEST_TEXT:
         raise ValueError("is not a duration")
-    if wanted.startswith("-"):
-        parse_duration(wanted[1:])  # "-soon" is not a negative duration, it is none
+    size = wanted.removeprefix("-")
+    duration = _iso(size) if size.startswith("P") else _units(size)
+    if size != wanted:  # asked only now: "-soon" is not a negative duration, it is none
         raise DurationRangeError("is negative")
-    duration = _iso(wanted) if wanted.startswith("P") else _units(wanted)
     if duration > LONGEST:
         raise DurationRangeError("is longer than 10 years")
     return duration

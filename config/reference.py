@@ -101,7 +101,8 @@ def _tables() -> Iterator[str]:
         yield f"## {title}\n"
         yield "| variable | default | takes | what it does |\n| --- | --- | --- | --- |"
         for variable in variables:
-            yield f"| {_names(variable)} | {_code(variable.default)} | {_cell(variable.takes)} | {_cell(variable.description)} |"
+            cells = (_names(variable), _code(variable.default), variable.takes, variable.description)
+            yield f"| {' | '.join(map(_cell, cells))} |"
         yield ""
 
 
@@ -124,7 +125,7 @@ def _names(variable: Variable) -> str:
 
 
 def _code(text: str) -> str:
-    return f"`{_cell(text)}`" if text else "–"
+    return f"`{text}`" if text else "none"
 
 
 def _cell(text: str) -> str:

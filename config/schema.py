@@ -94,14 +94,14 @@ class KineticSettings(Group):
 
     base_url: BaseUrl = Field(
         "",
-        description="**Required.** Address of the deployment; may end in a path.",
+        description="**Required.** Address of the deployment, https; may end in a path.",
     )
     api_key: ApiKey = Field(
         SecretStr(""), description="**Required.** Sent as `X-Kinetic-Key` with every call."
     )
     allow_http: bool = Field(
         False,
-        description="Allow http to another host. The API key then crosses the network unencrypted.",
+        description="Allow http to a host other than this machine. The API key then travels unencrypted.",
     )
     timeout: PositiveDuration = Field(
         timedelta(seconds=30), description="How long a call may take once it is connected."

@@ -422,8 +422,11 @@ async def test_a_retry_in_place_does_not_count_the_old_failure_again(ctx: Contex
     assert sum([len(await roots_in(ctx, state)) for state in State]) == 1
 
 
-async def test_a_conflict_is_looked_at_before_anything_else_is_sent(ctx: Context, api: ScriptedApi) -> None:
+async def test_a_conflict_is_looked_at_before_anything_else_is_sent(
+    with_options: Callable[..., Context], api: ScriptedApi
+) -> None:
     """409, and the execution runs again: a retry would stop that run, so none is sent; it completes."""
+    ctx = with_options(watch_interval=timedelta(seconds=1))
     api.answers.append(answering(Conflict("not failed")))
     api.add(failed("a"))
     await discover(ctx)

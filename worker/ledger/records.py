@@ -42,7 +42,7 @@ def dump(lineage: Lineage, write_token: str) -> str:
         "attempts": [_dump_attempt(attempt) for attempt in lineage.attempts],
         "due_at": _ms(lineage.due_at),
         "delay_ms": _duration_ms(lineage.delay),
-        "undelivered": lineage.undelivered,
+        "undelivered": lineage.undelivered or None,
         "missing_since": _ms(lineage.missing_since),
         "policy": lineage.policy,
         "intent": intent
@@ -121,7 +121,7 @@ def _dump_attempt(attempt: Attempt) -> dict[str, Any]:
         "ended_at": _ms(attempt.ended_at),
         "outcome": attempt.outcome,
     }
-    return {key: value for key, value in written.items() if value not in (None, "", False)}
+    return _without_blanks(written)
 
 
 def _load_attempt(of: str, written: dict[str, Any]) -> Attempt:
@@ -139,8 +139,12 @@ def _load_attempt(of: str, written: dict[str, Any]) -> Attempt:
 
 
 def _compact(record: dict[str, Any]) -> str:
-    kept = {key: value for key, value in record.items() if value not in (None, "", False, [])}
-    return json.dumps(kept, separators=(",", ":"))
+    return json.dumps(_without_blanks(record), separators=(",", ":"))
+
+
+def _without_blanks(fields: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is absent, empty or false; a zero is a value."""
+    return {key: value for key, value in fields.items() if value is not False and value not in (None, "", [])}
 
 
 def _ms(moment: datetime | None) -> int | None:

@@ -1,0 +1,83 @@
+# Needs make and Python 3.11 or newer, nothing else: everything is installed into .venv from the lock files.
+# `make help` lists the targets.
+
+PYTHON ?= python3
+JOBS ?= auto
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Touched when the installation is complete: a broken one is repeated, a complete one costs nothing.
+INSTALLED := $(VENV)/.installed
+SOURCES := config simulator worker tests $(wildcard benchmarks)
+# -qq hides warnings about the machine's pip settings; errors are printed all the same.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install run test check format format-check lint types coverage lock wheel image-check clean
+
+help: ## Explain every target
+	@echo 'make TARGET [PYTHON=python3.12] [JOBS=4] [ARGS="..."]'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## Make .venv from the lock files (the other targets do it when needed)
+
+$(INSTALLED): requirements-dev.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { \
+		echo 'There is no "$(PYTHON)" here. Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11' >&2; \
+		exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is $$($(PYTHON) -V 2>&1); 3.11 or newer is needed: make PYTHON=/path/to/python3.11" >&2; \
+		exit 1; }
+	@echo 'Installing into $(VENV) (about half a minute) ...'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install -qq --require-hashes -r requirements-dev.lock
+	@$(PIP) install -qq --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(INSTALLED) ## Run everything against a simulated Kinetic API: make run ARGS="--for 60s"
+	@$(BIN)/kinetic-retry up $(ARGS)
+
+test: $(INSTALLED) ## Run all tests in parallel: make test ARGS="tests/unit -k policy"
+	@$(BIN)/pytest -q -n $(JOBS) --dist loadgroup $(ARGS)
+
+check: format-check lint types test ## Check format, lint, types and tests: what CI checks
+
+format: $(INSTALLED) ## Format the code and sort its imports
+	@$(BIN)/ruff check -q --select I --fix $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+format-check: $(INSTALLED) ## Say which files `make format` would change
+	@$(BIN)/ruff format --check $(SOURCES)
+
+lint: $(INSTALLED) ## Look for mistakes and bad habits
+	@$(BIN)/ruff check $(SOURCES)
+
+types: $(INSTALLED) ## Check the types, strictly
+	@$(BIN)/mypy $(SOURCES)
+
+coverage: $(INSTALLED) ## Measure what the tests cover; the pages are in htmlcov/
+	@$(BIN)/pytest -q -n $(JOBS) --dist loadgroup --cov --cov-report=term --cov-report=html $(ARGS)
+
+lock: $(INSTALLED) ## Write the lock files anew: make lock ARGS=--upgrade for newer versions
+	@$(UV_COMPILE) $(ARGS) pyproject.toml -o requirements.lock
+	@$(UV_COMPILE) $(ARGS) pyproject.toml --extra demo --group dev -c requirements.lock -o requirements-dev.lock
+	@$(BIN)/python -c 'import tomllib; \
+		print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(UV_COMPILE) - -c requirements-dev.lock -o requirements-build.lock
+
+wheel: $(INSTALLED) ## Build the wheel into dist/
+	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . >build.log 2>&1 \
+		|| { cat build.log >&2; exit 1; }
+	@rm -f build.log
+	@ls dist/*.whl
+
+image-check: $(INSTALLED) ## Build the image, run the compose file and stop it (podman or docker; slow)
+	@deploy/image-check/run
+
+clean: ## Remove what tests, tools and builds left; .venv stays (rm -r .venv removes it)
+	@rm -rf build dist build.log htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
