@@ -29,15 +29,14 @@ RUN /tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
 
 FROM python:${PYTHON_VERSION}-slim
 # A number, so that `runAsNonRoot` can be checked, and fixed, so that a mounted secret can be given to it.
-ARG UID=10001
-RUN groupadd --gid ${UID} kinetic-retry \
-    && useradd --uid ${UID} --gid ${UID} --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin kinetic-retry
+RUN groupadd --gid 10001 kinetic-retry \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin kinetic-retry
 COPY --from=build /opt/kinetic-retry /opt/kinetic-retry
 # Everything is compiled already, and the root file system may be read-only: only /tmp is written to.
 ENV PATH=/opt/kinetic-retry/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
-WORKDIR /tmp
+WORKDIR /opt/kinetic-retry
 USER 10001:10001
 # Exec form: the worker gets the signals itself. SIGTERM ends it after the calls that are under way.
 STOPSIGNAL SIGTERM

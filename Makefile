@@ -42,7 +42,7 @@ run: $(INSTALLED) ## Run everything against a simulated Kinetic API: make run AR
 	@$(BIN)/kinetic-retry up $(ARGS)
 
 test: $(INSTALLED) ## Run all tests in parallel: make test ARGS="tests/unit -k policy"
-	@$(BIN)/pytest -q -n $(JOBS) --dist loadgroup $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 check: format-check lint types test ## Check format, lint, types and tests: what CI checks
 
@@ -60,7 +60,7 @@ types: $(INSTALLED) ## Check the types, strictly
 	@$(BIN)/mypy $(SOURCES)
 
 coverage: $(INSTALLED) ## Measure what the tests cover; the pages are in htmlcov/
-	@$(BIN)/pytest -q -n $(JOBS) --dist loadgroup --cov --cov-report=term --cov-report=html $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadgroup --cov --cov-report=term --cov-report=html $(ARGS)
 
 lock: $(INSTALLED) ## Write the lock files anew: make lock ARGS=--upgrade for newer versions
 	@$(UV_COMPILE) $(ARGS) pyproject.toml -o requirements.lock
@@ -70,14 +70,14 @@ lock: $(INSTALLED) ## Write the lock files anew: make lock ARGS=--upgrade for ne
 		| $(UV_COMPILE) - -c requirements-dev.lock -o requirements-build.lock
 
 wheel: $(INSTALLED) ## Build the wheel into dist/
-	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . >build.log 2>&1 \
-		|| { cat build.log >&2; exit 1; }
-	@rm -f build.log
+	@mkdir -p dist
+	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . >dist/build.log 2>&1 \
+		|| { cat dist/build.log >&2; exit 1; }
 	@ls dist/*.whl
 
 image-check: $(INSTALLED) ## Build the image, run the compose file and stop it (podman or docker; slow)
 	@deploy/image-check/run
 
 clean: ## Remove what tests, tools and builds left; .venv stays (rm -r .venv removes it)
-	@rm -rf build dist build.log htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

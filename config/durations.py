@@ -82,7 +82,7 @@ def _units(text: str) -> timedelta:
     if _PLAIN.fullmatch(text):
         return _from_microseconds(Decimal(text) * _SECOND)
     match = _UNITS.fullmatch(text)
-    if match is None:
+    if match is None or not any(match.groups()):
         raise ValueError("is not a duration")
     counts = zip(match.groups(), _MICROSECONDS, strict=True)
     return _from_microseconds(sum((Decimal(count) * size for count, size in counts if count), Decimal(0)))

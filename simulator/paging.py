@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from simulator.world import Key
+from simulator.executions import Key
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from collections import Counter
 from datetime import datetime
 from typing import Any
 
-from simulator.world import Execution, Status, World
+from simulator.executions import Execution, Status
+from simulator.world import World
 
 
 def summary(world: World) -> dict[str, Any]:
@@ -41,12 +42,16 @@ def summary(world: World) -> dict[str, Any]:
         "runs_again": sum(each.run - 1 for each in everyone),
         "retries_of_unfailed": world.retries_of_unfailed,
         "duplicates": [
-            {"execution_uuid": each.uuid, "clones": list(each.clones)} for each in everyone if len(each.clones) > 1
+            {"execution_uuid": each.uuid, "clones": list(each.clones)}
+            for each in everyone
+            if len(each.clones) > 1
         ],
         "chain_ends": {
             name: sum(_end_of(each, now) == name for each in ends) for name in ("completed", "failed", "live")
         },
-        "never_retried": [each.uuid for each in ends if each.settled is Status.FAILED and _is_unretried(each)],
+        "never_retried": [
+            each.uuid for each in ends if each.settled is Status.FAILED and _is_unretried(each)
+        ],
         "failed_ends": [each.uuid for each in ends if each.settled is Status.FAILED],
         "recovered": len(recovered),
         "attempts": {str(n): count for n, count in sorted(Counter(attempts.values()).items())},

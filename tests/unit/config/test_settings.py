@@ -63,12 +63,10 @@ def test_defaults(load: Load) -> None:
     assert (settings.log.level, settings.log.format) == ("INFO", "json")
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [name for name in ALL if VARIABLES[name].default])
 def test_each_default_is_a_value_one_may_set(name: str, load: Load) -> None:
     """A default, written out, is accepted and changes nothing."""
     default = VARIABLES[name].default
-    if not default:
-        pytest.skip("has no default to write out")
     assert VARIABLES[name].value_in(load(**{name: default})) == VARIABLES[name].value_in(load())
 
 
@@ -146,6 +144,7 @@ def test_all_problems_at_once_in_order(lines: Lines) -> None:
         ("KINETIC_BASE_URL", "https://h/#", "without credentials, query"),
         ("KINETIC_BASE_URL", "https://[h", "an address such as"),
         ("KINETIC_BASE_URL", "ftp://h", "an address such as"),
+        ("KINETIC_BASE_URL", "https://user:pw@h", "without credentials"),
         ("KINETIC_BASE_URL", "http://kinetic.example.com", "KINETIC_ALLOW_HTTP=true"),
         ("KINETIC_BASE_URL", "http://127.0.0.1.example.com", "KINETIC_ALLOW_HTTP=true"),
         ("KINETIC_BASE_URL", "http://localhost.example.com", "KINETIC_ALLOW_HTTP=true"),

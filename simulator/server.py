@@ -1,0 +1,103 @@
+"""Serves the application on a real socket, with the connection's transport within the application's reach.
+
+Owns the process's life: the ready line, the end on a signal (bounded, whatever still hangs), and the end
+when the parent is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from simulator.middleware import TRANSPORT
+
+GRACE_S = 1
+PARENT_CHECK_S = 0.2
+KEEP_ALIVE_S = 75  # longer than clients keep idle connections: no request meets a connection just closed
+
+
+class TransportProtocol(H11Protocol):
+    """HTTP/1.1 that hands its transport to the application, so that faults can end the connection."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base does
+        """Take the connection, and wrap the application for it."""
+        super().connection_made(transport)
+        self.app = _with_transport(self.app, transport)
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that says when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start listening, then say so."""
+        await super().startup(sockets)
+        self._ready()
+
+
+def serve(app: ASGIApp, listener: socket.socket, ready: Callable[[], None], *, parent: int | None) -> None:
+    """Serve until SIGTERM or SIGINT, then end within about `GRACE_S`.
+
+    Args:
+        app: what to serve.
+        listener: a bound socket.
+        ready: called once, when requests are accepted.
+        parent: the pid of the process that started us: end as well when it has died. None: never mind.
+    """
+    config = uvicorn.Config(
+        app,
+        http=TransportProtocol,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_level="critical",
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    # uvicorn raises the signal again once it has shut down: with these, that is an ordinary exit.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    asyncio.run(_run(Server(config, ready), listener, parent))
+
+
+async def _run(server: Server, listener: socket.socket, parent: int | None) -> None:
+    watch = None if parent is None else asyncio.create_task(_end_with(parent, server))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        if watch:
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+
+
+async def _end_with(parent: int, server: Server) -> None:
+    while os.getppid() == parent:  # noqa: ASYNC110 - the system tells nobody that a parent has died
+        await asyncio.sleep(PARENT_CHECK_S)
+    server.should_exit = True
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(0)
+
+
+def _with_transport(app: ASGIApp, transport: asyncio.Transport) -> ASGIApp:
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("extensions", {})[TRANSPORT] = transport
+        await app(scope, receive, send)
+
+    return wrapped
