@@ -165,7 +165,7 @@ OptionalTomlFile = Annotated[Path | None, Takes("the path of a TOML file that ca
 # --- addresses and keys ------------------------------------------------------------------------------
 
 SCHEMES = ("redis", "rediss", "unix", "sentinel")
-BROKER_SCHEMES = ("redis", "rediss", "redis+socket", "sentinel")
+BROKER_SCHEMES = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps")
 """What the broker library calls them: a socket file is `redis+socket://` there, not `unix://`."""
 
 

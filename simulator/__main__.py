@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import os
 import random
-import socket
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -23,19 +22,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from simulator.app import create_app
     from simulator.faults import Faults
     from simulator.options import Options
-    from simulator.server import serve
+    from simulator.server import listen, serve
 
     rng = random.Random(args.seed)
     world = World(lambda: datetime.now(UTC), rng)
     faults = Faults(random.Random(rng.getrandbits(64)))
     SCENARIOS[args.scenario](world, args.speed)
-    family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
     try:
-        listener = socket.create_server((args.host, args.port), family=family)
+        listener = listen(args.host, args.port)
     except OSError as exc:
         sys.exit(f"simulator: cannot listen on {args.host} port {args.port}: {exc.strerror or exc}")
     port = listener.getsockname()[1]
-    host = f"[{args.host}]" if family == socket.AF_INET6 else args.host
+    host = f"[{args.host}]" if ":" in args.host else args.host
 
     def ready() -> None:
         with contextlib.suppress(BrokenPipeError):  # nobody reads it: that is no reason not to serve

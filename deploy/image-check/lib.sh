@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # Finds a container engine and the images to build on. Sourced by `run`; sets ENGINE and COMPOSE.
 
 say() { printf '\n== %s\n' "$*"; }
@@ -35,7 +35,6 @@ find_engine() {
     fi
   fi
   [[ $ENGINE == podman ]] || { COMPOSE=(docker compose); return; }
-  # shellcheck disable=SC2034  # for `run`
   COMPOSE=(podman-compose)
   if ! command -v podman-compose >/dev/null; then
     "$ROOT/.venv/bin/python" -m venv "$WORK/podman-compose"

@@ -263,8 +263,8 @@ def test_redis_keeps_what_it_was_told() -> None:
     """The intent is on disk before a call leaves, nothing is evicted, and no one else gets in."""
     whole = compose()
     redis = whole["services"]["redis"]
-    flags = dict(zip(redis["command"][1::2], redis["command"][2::2], strict=True))
-    assert flags == {"--appendonly": "yes", "--appendfsync": "always", "--maxmemory-policy": "noeviction"}
+    for flag in ("--appendonly yes", "--appendfsync always", "--maxmemory-policy noeviction"):
+        assert flag in redis["command"]
     assert redis["volumes"] == ["ledger:/data"]
     assert "ledger" in whole["volumes"]
     assert redis["networks"] == ["ledger"]

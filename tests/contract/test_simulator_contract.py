@@ -119,7 +119,7 @@ NOT_PROMISED = [
 ]
 EXPECTED = {200, 201, 400, 401, 404, 405, 409, 422}
 BOUNDED = hypothesis.settings(
-    max_examples=20,
+    max_examples=15,
     deadline=None,
     derandomize=True,
     database=None,

@@ -29,23 +29,10 @@ def shared() -> Iterator[SimulatorHandle]:
 
 @pytest.fixture
 def simulator(shared: SimulatorHandle) -> Iterator[SimulatorHandle]:
-    """The module's simulator, without faults and with the default habits."""
+    """The module's simulator, without faults."""
     shared.clear_faults()
-    shared.options(**DEFAULTS)
     yield shared
     shared.clear_faults()
-
-
-DEFAULTS = {
-    "pagination": "offset",
-    "envelope": "bare",
-    "order": "desc",
-    "page_cap": 100,
-    "ignore_status_filter": False,
-    "payload_in_list": True,
-    "has_list": True,
-    "retry_in_place": False,
-}
 
 
 def clones_of(simulator: SimulatorHandle, execution_uuid: str) -> int:
@@ -75,7 +62,7 @@ def one_failure(simulator: SimulatorHandle, name: str = "Claims") -> str:
     [
         ({"kind": "close"}, httpx.RemoteProtocolError, "closed"),
         ({"kind": "reset"}, httpx.ReadError, "reset"),
-        ({"kind": "hang", "seconds": 0.1}, httpx.RemoteProtocolError, "hung"),
+        ({"kind": "hang", "seconds": 0.05}, httpx.RemoteProtocolError, "hung"),
         ({"kind": "hang", "seconds": 600}, httpx.ReadTimeout, "hung"),
     ],
 )
@@ -86,7 +73,7 @@ def test_a_lost_connection_hides_whether_the_retry_was_obeyed(
     """The caller sees the same error before and after the commit; only the record knows which it was."""
     failure = one_failure(simulator)
     simulator.faults({"operation": "retry", "when": when, **fault})
-    with httpx.Client(base_url=simulator.url, headers=simulator.headers, timeout=0.5) as client:
+    with httpx.Client(base_url=simulator.url, headers=simulator.headers, timeout=0.3, verify=False) as client:
         with pytest.raises(error) as caught:
             client.post(f"/api/executions/{failure}/retry")
         assert type(caught.value) is error
@@ -144,9 +131,9 @@ def test_a_status_can_say_when_to_come_back(simulator: SimulatorHandle, value: A
 def test_a_slow_server_obeys_a_caller_who_has_given_up(simulator: SimulatorHandle) -> None:
     """Latency longer than the caller's patience: a timeout there, and a clone here, later."""
     failure = one_failure(simulator)
-    simulator.faults({"operation": "retry", "kind": "latency", "seconds": 0.6})
+    simulator.faults({"operation": "retry", "kind": "latency", "seconds": 0.4})
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{simulator.url}/api/executions/{failure}/retry", headers=simulator.headers, timeout=0.2)
+        simulator.api("POST", f"/executions/{failure}/retry", timeout=0.1)
     assert clones_of(simulator, failure) == 0
     simulator.wait_until(lambda record: clones_of(simulator, failure) == 1, within_s=5)
 
@@ -162,93 +149,10 @@ def test_a_rule_strikes_only_what_it_is_for(simulator: SimulatorHandle) -> None:
     assert [simulator.api("GET", path).status_code for path in paths] == [200, 200, 500, 500, 200]
 
 
-def test_chance_is_seeded() -> None:
-    """The same seed and the same requests meet the same faults; about half of them at 0.5."""
-
-    def outcomes() -> list[int]:
-        with start_simulator(seed=42) as simulator:
-            simulator.faults({"kind": "status", "status": 503, "probability": 0.5})
-            return [simulator.api("GET", "/executions").status_code for _ in range(60)]
-
-    first = outcomes()
-    assert first == outcomes()
-    assert 10 < first.count(503) < 50
-
-
 def test_a_rule_with_a_typing_error_is_refused(simulator: SimulatorHandle) -> None:
     """A rule that would do nothing for want of a letter is an error where it is ordered."""
     with pytest.raises(AssertionError, match="422"):
         simulator.faults({"kind": "close", "operatoin": "retry"})
-
-
-# Deployments differ
-
-
-@pytest.mark.parametrize("envelope", ["bare", "items", "executions", "data", "results"])
-@pytest.mark.parametrize("order", ["desc", "asc"])
-def test_the_list_can_be_read_to_its_end_by_every_pagination(envelope: str, order: str) -> None:
-    """Offset, page, cursor and no paging list the same failures, each once, by date of creation."""
-    with start_simulator() as simulator:
-        workflow = simulator.add_workflow("Claims")
-        expected = [
-            *simulator.fail(workflow, created_age_s=60),
-            *simulator.fail(workflow, created_age_s=30),
-            *simulator.fail(workflow, 5),
-        ]
-        simulator.create(workflow, 3, "completed")
-        for pagination in ("offset", "page", "cursor", "none"):
-            simulator.options(pagination=pagination, envelope=envelope, order=order, page_cap=3)
-            found = read_all(simulator, pagination, envelope)
-            assert found == (expected if order == "asc" else expected[::-1]), pagination
-
-
-def read_all(simulator: SimulatorHandle, pagination: str, envelope: str) -> list[str]:
-    found: list[str] = []
-    cursor: str | None = None
-    for number in range(1, 10):
-        place: dict[str, Any] = {"offset": {"offset": len(found)}, "page": {"page": number}}.get(
-            pagination, {}
-        )
-        if cursor:
-            place = {"cursor": cursor}
-        answer = simulator.api("GET", "/executions", params={"status": "failed", "limit": 100, **place})
-        body = answer.json()
-        items = body if envelope == "bare" else body[envelope]
-        found += [each["execution_uuid"] for each in items]
-        cursor = answer.headers.get("x-next-cursor") if envelope == "bare" else body.get("next_cursor")
-        if pagination == "none" or not items or (pagination == "cursor" and not cursor):
-            break
-        assert len(items) <= 3
-    return found
-
-
-def test_a_deployment_can_lack_what_others_have(simulator: SimulatorHandle) -> None:
-    """No status filter, no payloads in lists, no list at all: each only when asked for."""
-    workflow = simulator.add_workflow("mixed")
-    simulator.create(workflow, 2, "completed")
-    simulator.options(ignore_status_filter=True, payload_in_list=False)
-    listed = simulator.api("GET", "/executions", params={"status": "failed"}).json()
-    assert "completed" in {each["status"] for each in listed}
-    assert all("input_payload" not in each for each in listed)
-    simulator.options(has_list=False)
-    assert simulator.api("GET", "/executions").status_code == 404
-
-
-def test_a_deployment_can_retry_in_place(simulator: SimulatorHandle) -> None:
-    """201 with the uuid that failed; no clone comes to be."""
-    failure = simulator.fail(simulator.add_workflow("in place", "recovers_after", retries=1))[0]
-    simulator.options(retry_in_place=True)
-    answer = simulator.api("POST", f"/executions/{failure}/retry")
-    assert (answer.status_code, answer.json()["execution_uuid"]) == (201, failure)
-    assert simulator.api("GET", f"/executions/{failure}").json()["status"] == "completed"
-    assert clones_of(simulator, failure) == 0
-
-
-def test_options_change_all_together_or_not_at_all(simulator: SimulatorHandle) -> None:
-    """One wrong value leaves the others as they were."""
-    with pytest.raises(AssertionError, match="422"):
-        simulator.options(has_list=False, pagination="sideways")
-    assert simulator.api("GET", "/executions").status_code == 200
 
 
 # Counting
@@ -258,8 +162,10 @@ async def test_the_record_knows_how_many_came_at_a_time() -> None:
     """Requests in flight together are counted together, by operation."""
     with start_simulator() as simulator:
         failures = simulator.fail(simulator.add_workflow("Claims"), 8)
-        simulator.faults({"operation": "retry", "kind": "latency", "seconds": 0.5})
-        async with httpx.AsyncClient(base_url=simulator.url, headers=simulator.headers) as client:
+        simulator.faults({"operation": "retry", "kind": "latency", "seconds": 0.3})
+        async with httpx.AsyncClient(
+            base_url=simulator.url, headers=simulator.headers, verify=False
+        ) as client:
             await asyncio.gather(*(client.post(f"/api/executions/{each}/retry") for each in failures))
         record = simulator.record()
         assert record["most_concurrent"]["retry"] == 8
@@ -273,22 +179,36 @@ def test_answers_carry_the_servers_date(simulator: SimulatorHandle) -> None:
     assert -1 < age.total_seconds() < 3
 
 
+def test_a_kept_connection_answers_without_delay(simulator: SimulatorHandle) -> None:
+    """Twenty answers on one connection take far less than twenty delayed acknowledgements (40 ms each)."""
+    started = time.monotonic()
+    for _ in range(20):
+        simulator.api("GET", "/executions", params={"limit": 1})
+    assert time.monotonic() - started < 20 * 0.04
+
+
 # The process
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_soon_whatever_hangs(number: signal.Signals) -> None:
+async def test_sigterm_ends_it_soon_whatever_hangs() -> None:
     """With a request that would hang for minutes it is gone soon, with exit code 0 and no answer given."""
     with start_simulator() as simulator:
         failure = one_failure(simulator)
         simulator.faults({"operation": "get", "kind": "hang", "seconds": 600})
-        async with httpx.AsyncClient(headers=simulator.headers, timeout=30) as client:
+        async with httpx.AsyncClient(headers=simulator.headers, timeout=30, verify=False) as client:
             hanging = asyncio.create_task(client.get(f"{simulator.url}/api/executions/{failure}"))
             await asyncio.to_thread(simulator.wait_until, lambda record: "get" in record["most_concurrent"])
-            os.kill(simulator.pid, number)
+            os.kill(simulator.pid, signal.SIGTERM)
             assert await asyncio.to_thread(simulator.wait, 5) == 0
             with pytest.raises(httpx.RemoteProtocolError):
                 await hanging
+
+
+def test_ctrl_c_ends_it_quietly() -> None:
+    """SIGINT is an ordinary end: exit code 0."""
+    with start_simulator() as simulator:
+        os.kill(simulator.pid, signal.SIGINT)
+        assert simulator.wait(5) == 0
 
 
 def test_it_ends_when_its_parent_was_killed() -> None:
@@ -300,21 +220,18 @@ def test_it_ends_when_its_parent_was_killed() -> None:
         "print(child.pid, child.stdout.readline(), flush=True)\n"
         "time.sleep(60)\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", starter], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    try:
-        assert parent.stdout is not None
-        pid, _, line = parent.stdout.readline().partition(" ")
-        assert line.startswith("simulator listening on ")
-    finally:
-        parent.kill()
-        parent.wait()
-        if parent.stdout:
-            parent.stdout.close()
+    command = [sys.executable, "-c", starter]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        try:
+            pid, _, line = parent.stdout.readline().partition(" ") if parent.stdout else ("", "", "")
+        finally:
+            parent.kill()
+    assert line.startswith("simulator listening on ")
     url = line.removeprefix("simulator listening on ").strip()
     deadline = time.monotonic() + 10
     while True:
         try:
-            httpx.get(f"{url}/_control/record", timeout=1)
+            httpx.get(f"{url}/_control/record", timeout=1, verify=False)
         except httpx.ConnectError:
             break
         assert time.monotonic() < deadline, f"process {pid} outlived its parent"

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -21,9 +22,9 @@ from worker.engine.context import Context
 from worker.kinetic import Throttled, Unauthorized, Unreachable
 
 
-def failed(uuid: str, ago: timedelta = timedelta(seconds=1), **changes: object) -> Execution:
+def failed(uuid: str, ago: timedelta = timedelta(seconds=1), **changes: Any) -> Execution:
     at = datetime.now(UTC) - ago
-    return execution(uuid, **({"created_at": at, "updated_at": at} | changes))
+    return execution(uuid, Status.FAILED, **({"created_at": at, "updated_at": at} | changes))
 
 
 async def lineage_of(ctx: Context, root: str) -> Lineage:
