@@ -24,7 +24,8 @@ from worker.engine.context import Context, Options
 from worker.kinetic import Endpoint, KineticClient, ListContract
 from worker.ledger import Connection, Ledger, LedgerError, LedgerFormatError, LedgerUnavailable
 
-UseCase = Callable[[Context], Awaitable[dict[str, int]]]
+UseCase = Callable[[Context], Awaitable[dict[str, int] | None]]
+"""Returns what it did, in numbers; None when there was nothing to do because it was not its turn."""
 
 log = structlog.get_logger("worker")
 
@@ -145,7 +146,8 @@ class Runtime:
         did = await use_case(self._context)
         _reached.set()
         spent = timedelta(seconds=time.monotonic() - began_s)
-        await self._context.ledger.jobs.tick(job, spent, did)
+        if did is not None:
+            await self._context.ledger.jobs.tick(job, spent, did)
 
     def _build(self) -> Context:
         ledger = open_ledger(self._config)

@@ -66,7 +66,7 @@ from_debian() {
   debootstrap --variant=minbase --include="$packages" "$suite" "$WORK/base" "$mirror" >"$WORK/debootstrap.log" ||
     { tail -n 5 "$WORK/debootstrap.log" >&2; fail "debootstrap could not make $image"; }
   chroot "$WORK/base" sh -c "$prepare"
-  tar -C "$WORK/base" -c . | podman import --change 'WORKDIR /data' - "$image" >/dev/null
+  tar -C "$WORK/base" -c . | podman import -q --change 'WORKDIR /data' - "$image" >/dev/null
   rm -rf "$WORK/base"
 }
 

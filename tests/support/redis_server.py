@@ -13,10 +13,10 @@ TRIES = 5
 
 
 @contextmanager
-def redis_server(**config: Any) -> Iterator[ValkeyServer]:
+def redis_server(port: int | None = None, **config: Any) -> Iterator[ValkeyServer]:
     """Run a server without snapshots until the block ends; `config` are its directives, `_` for `-`."""
     directives = {"save": ""} | {name.replace("_", "-"): value for name, value in config.items()}
-    server = _started(directives)
+    server = _started(port, directives)
     try:
         yield server
     finally:
@@ -30,9 +30,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _started(directives: dict[str, Any]) -> ValkeyServer:
+def _started(port: int | None, directives: dict[str, Any]) -> ValkeyServer:
     for attempt in range(1, TRIES + 1):
-        server = ValkeyServer(port=free_port(), config=directives)
+        server = ValkeyServer(port=port or free_port(), config=directives)
         try:
             server.start()
         except (ValkeyServerStartupError, OSError):  # somebody took the port meanwhile

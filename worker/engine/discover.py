@@ -49,15 +49,15 @@ class _Walk:
     reread: datetime | None = None
 
 
-async def discover(ctx: Context) -> dict[str, int]:
-    """Read the list once, if it is time and nobody else does; return what was done, in numbers."""
+async def discover(ctx: Context) -> dict[str, int] | None:
+    """Read the list once; return what was done in numbers, None when it was not our turn."""
     if not ctx.options.lists:
-        return {}
+        return None
     lease = ctx.options.request_bound * 2 + timedelta(seconds=30)
     gap = ctx.options.discovery_interval / 2
     turn = await ctx.ledger.jobs.begin(JOB, lease=lease, gap=gap, calls_api=True)
     if isinstance(turn, str):
-        return {}
+        return None
     walk = _plan(ctx, turn, await ctx.ledger.begin(ctx.waited()))
     memory = None
     try:

@@ -11,13 +11,13 @@ JOB = "prune"
 BATCH = 500
 
 
-async def prune(ctx: Context) -> dict[str, int]:
-    """Forget what is old enough, if nobody else does; return how many lineages went."""
+async def prune(ctx: Context) -> dict[str, int] | None:
+    """Forget what is old enough; return how many lineages went, None when it was not our turn."""
     turn = await ctx.ledger.jobs.begin(
         JOB, lease=timedelta(minutes=5), gap=timedelta(minutes=1), calls_api=False
     )
     if isinstance(turn, str):
-        return {}
+        return None
     forgotten = 0
     try:
         for state in sorted(FINAL_STATES):

@@ -22,13 +22,13 @@ LOOK_BEHIND = timedelta(minutes=10)
 """How far before the oldest doubt the list is read: who shares a payload shows there."""
 
 
-async def resolve(ctx: Context) -> dict[str, int]:
-    """Take in lost leases and settle what can be settled with one listing; return the numbers."""
+async def resolve(ctx: Context) -> dict[str, int] | None:
+    """Take in lost leases and settle what one listing can settle; None when it was not our turn."""
     lease = ctx.options.request_bound * 2 + timedelta(seconds=30)
     gap = ctx.options.resolve_interval / 2
     turn = await ctx.ledger.jobs.begin(JOB, lease=lease, gap=gap, calls_api=True)
     if isinstance(turn, str):
-        return {}
+        return None
     try:
         lost = await _take_in_lost_leases(ctx)
         doubtful = await _claim(ctx, State.UNRESOLVED)

@@ -12,7 +12,7 @@ class LedgerError(Exception):
     """Anything the ledger raises; `str()` is one readable line without secrets."""
 
 
-class LedgerUnavailable(LedgerError):  # noqa: N818  # a condition of the world, not a mistake
+class LedgerUnavailable(LedgerError):
     """Redis is down, loading, out of memory, read-only or too slow. Nothing was lost; try again later."""
 
 
