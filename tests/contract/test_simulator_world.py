@@ -107,12 +107,14 @@ def test_a_run_without_duration_ends_in_the_moment_of_its_creation(world: World)
 
 
 def test_a_clock_that_steps_back_is_held(world: World, clock: FakeClock) -> None:
-    """An ended run does not come back to life."""
-    execution = world.start(add(world, Healthy(), Timing(seconds(1), seconds(1))))
+    """What runs is not queued again, and nothing new is dated before it."""
+    workflow = add(world, Healthy(), Timing(seconds(5), seconds(5), queued=seconds(1)))
+    execution = world.start(workflow)
     clock.pass_seconds(2)
-    assert execution.status(world.now()) is Status.COMPLETED
+    assert execution.status(world.now()) is Status.RUNNING
     clock.pass_seconds(-100)
-    assert execution.status(world.now()) is Status.COMPLETED
+    assert execution.status(world.now()) is Status.RUNNING
+    assert world.start(workflow).created_at == START + seconds(2)
 
 
 def test_completing_by_hand_ends_once(world: World, clock: FakeClock) -> None:
@@ -225,6 +227,17 @@ def test_a_retry_in_place_runs_the_same_execution_again(world: World, clock: Fak
     )
 
 
+def test_a_replaced_run_does_not_end_the_one_that_replaced_it(world: World, clock: FakeClock) -> None:
+    """Retried in place after 1 of 5 seconds, it ends at second 6 and not when its first run was to end."""
+    live = world.start(add(world, Healthy(), Timing(seconds(5), seconds(5))))
+    clock.pass_seconds(1)
+    world.retry(live.uuid, in_place=True)
+    clock.pass_seconds(4.5)
+    assert live.status(world.now()) is Status.RUNNING
+    clock.pass_seconds(0.5)
+    assert live.status(world.now()) is Status.COMPLETED
+
+
 def test_an_unknown_execution_cannot_be_retried(world: World) -> None:
     """The caller is told that there is none."""
     with pytest.raises(UnknownError):
@@ -281,10 +294,11 @@ def test_pages_cover_the_list_once_in_order(ages: list[int], limit: int, newest_
         by_offsets += page
     by_cursors: list[Key] = []
     cursor: str | None = None
-    while True:
+    while cursor or not by_cursors:
         found = by_cursor(keys, cursor, limit, newest_first=newest_first)
         by_cursors += found.keys
         cursor = found.next_cursor
+        assert len(by_cursors) <= len(keys)
         if cursor is None:
             break
     assert by_offsets == by_cursors == (keys[::-1] if newest_first else keys)
@@ -321,15 +335,25 @@ def test_a_page_of_a_large_world_costs_no_more_than_of_a_small_one(clock: FakeCl
 # Scenario
 
 
-def test_arrivals_do_not_depend_on_when_somebody_looks(clock: FakeClock) -> None:
-    """A minute of the demo seen every second and seen once at its end is the same minute."""
+def test_arrivals_depend_on_nobody(clock: FakeClock) -> None:
+    """A minute of the demo, watched and retried every second or left alone: the same failures arrive."""
     watched, left_alone = (World(clock, random.Random(5)) for _ in range(2))
     demo(watched)
     demo(left_alone)
     for _ in range(60):
         clock.pass_seconds(1)
-        watched.now()
-    assert every_execution(watched) == every_execution(left_alone)
+        for key in watched.keys(Status.FAILED)[-1:]:
+            watched.retry(watched.at(key).uuid)
+
+    def roots(world: World) -> list[tuple[object, ...]]:
+        return [
+            (each.uuid, each.created_at, each.ends_at, each.fails, each.payload)
+            for each in world.executions()
+            if each.parent is None
+        ]
+
+    assert len(roots(left_alone)) > 60
+    assert roots(watched) == roots(left_alone)
 
 
 def test_a_minute_of_the_demo_shows_what_it_promises(world: World, clock: FakeClock) -> None:

@@ -19,6 +19,7 @@ from worker.domain.policy import Policy, PolicyBook
 from worker.engine import discover, resolve, submit
 from worker.engine import watch as look_at_what_is_due
 from worker.engine.context import Context
+from worker.engine.discover import CLOCK_MARGIN
 from worker.kinetic import Throttled, Unauthorized, Unreachable
 
 
@@ -292,6 +293,28 @@ async def test_a_candidate_that_may_be_a_stranger_is_decided_by_the_setting(
     await resolve(ctx)
     lineage = await lineage_of(ctx, "a")
     assert lineage.state is state
+
+
+async def test_the_failed_clone_of_a_held_lineage_does_not_begin_the_count_anew(
+    ctx: Context, api: ScriptedApi
+) -> None:
+    """With an empty payload it cannot be told from a stranger: it is held; what came later is not."""
+    api.answers.append(clone_then_lose_the_answer)
+    api.add(failed("a", fingerprint=""))
+    await discover(ctx)
+    await submit(ctx)
+    await resolve(ctx)
+    assert (await lineage_of(ctx, "a")).state is State.HELD
+    clone = next(uuid for uuid in api.executions if uuid != "a")
+    api.end(clone, Status.FAILED)
+    later = ctx.now() + CLOCK_MARGIN + timedelta(seconds=1)
+    api.add(execution("later", fingerprint="", created_at=later, updated_at=later))
+    await discover(ctx)
+    suspect = await lineage_of(ctx, clone)
+    assert (suspect.state, suspect.reason) == (State.HELD, "may_be_a_clone")
+    assert (await lineage_of(ctx, "later")).state is State.SCHEDULED
+    await submit(ctx)
+    assert clone not in api.clones
 
 
 async def test_without_a_list_an_unclear_call_is_held(

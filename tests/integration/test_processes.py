@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -65,26 +66,36 @@ def no_secret_and_no_payload(held: Daemons) -> None:
     assert held.lines()
     assert KEY not in held.text()
     assert "member_id" not in held.text()
-    client = redis.Redis.from_url(held.env["REDIS_URL"])
-    for key in client.scan_iter():
-        kind = client.type(key)
-        read = {
-            b"string": lambda k: client.get(k),
-            b"hash": lambda k: client.hgetall(k),
-            b"zset": lambda k: client.zrange(k, 0, -1),
-            b"set": lambda k: client.smembers(k),
-            b"stream": lambda k: client.xrange(k),
-            b"list": lambda k: client.lrange(k, 0, -1),
-        }[kind]
-        text = repr(read(key))
+    for text in everything_in(redis.Redis.from_url(held.env["REDIS_URL"])):
         assert KEY not in text
         assert "member_id" not in text
+
+
+def everything_in(client: Any) -> Iterator[str]:
+    """Return the name and the content of every key."""
+    for key in client.scan_iter():
+        yield key.decode()
+        match client.type(key):
+            case b"string":
+                yield repr(client.get(key))
+            case b"hash":
+                yield repr(client.hgetall(key))
+            case b"zset":
+                yield repr(client.zrange(key, 0, -1))
+            case b"set":
+                yield repr(client.smembers(key))
+            case b"stream":
+                yield repr(client.xrange(key))
+            case b"list":
+                yield repr(client.lrange(key, 0, -1))
+            case other:
+                raise AssertionError(other)
 
 
 def test_every_failure_gets_its_verdict_and_nothing_is_cloned_twice(
     held: Daemons, simulator: SimulatorHandle
 ) -> None:
-    """Two workers of two processes, two beats; chains that recover after 1, 2, 3 and never; instant failures."""
+    """Two workers, two beats; chains that recover after 1, 2, 3 and never; clones that fail at once."""
     started(held, workers=2, beats=2)
     for retries in (1, 2, 3):
         workflow = simulator.add_workflow(f"after {retries}", "recovers_after", retries=retries)
@@ -177,7 +188,7 @@ def test_redis_that_comes_up_late_loses_no_failure(tmp_path: Path, simulator: Si
 
 
 def test_a_warm_stop_leaves_nothing_submitting(held: Daemons, simulator: SimulatorHandle) -> None:
-    """SIGTERM in the middle of a batch: what is under way ends and is recorded, the rest waits for the next."""
+    """SIGTERM in the middle of a batch: what is under way ends and is recorded, the rest waits."""
     started(held)
     simulator.faults({"operation": "retry", "kind": "latency", "seconds": 0.3})
     simulator.fail(simulator.add_workflow("after 1", "recovers_after", retries=1), 200)

@@ -17,6 +17,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 END_WITHIN_S = 30.0
+OURS = (
+    *("KINETIC_", "REDIS_", "CELERY_", "LEDGER_", "DISCOVERY_", "RETRY_"),
+    *("SUBMIT_", "WATCH_", "RESOLVE_", "WORKER_", "LOG_"),
+)
+"""How the names of our variables begin."""
 
 QUICK = {
     "DISCOVERY_INTERVAL": "1s",
@@ -144,6 +149,4 @@ def wait_until(holds: Callable[[], bool], what: str, within_s: float = 60.0) -> 
 
 def _bare_environment() -> dict[str, str]:
     """Return this process's environment without anything that would configure a worker."""
-    ours = ("KINETIC_", "REDIS_", "CELERY_", "LEDGER_", "DISCOVERY_", "RETRY_", "SUBMIT_", "WATCH_")
-    ours += ("RESOLVE_", "WORKER_", "LOG_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {name: value for name, value in os.environ.items() if not name.startswith(OURS)}

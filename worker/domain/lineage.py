@@ -161,13 +161,24 @@ class Lineage:
         last_delay = self.attempts[-1].delay if self.attempts else None
         return History(len(self.attempts), self.root_failed_at, self.last_failed_at, last_delay)
 
-    def may_have_made(self, execution: Execution, created_no_earlier_than: datetime | None) -> bool:
-        """Whether an unowned execution may be the clone of this lineage's open intent.
+    def may_have_made(self, execution: Execution, skew: timedelta, margin: timedelta) -> bool:
+        """Whether an execution that belongs to nobody may be the clone of this lineage's open intent.
 
-        `created_no_earlier_than` is the intent's time by the API's clock with a margin; an execution
-        whose creation time is unknown passes.
+        While the call is in doubt that is any execution of the same version and payload created since
+        the intent. A held lineage stopped looking when it was held; what was created later is not its
+        clone. An execution without a creation time may always be it.
+
+        Args:
+            execution: as the API shows it.
+            skew: the API's clock minus ours.
+            margin: what the clocks may disagree by beyond that.
         """
-        if not execution.could_be_clone_of(self.workflow_version_uuid, self.fingerprint):
+        if self.intent is None or not execution.could_be_clone_of(
+            self.workflow_version_uuid, self.fingerprint
+        ):
             return False
-        created = execution.created_at
-        return created is None or created_no_earlier_than is None or created >= created_no_earlier_than
+        if execution.created_at is None:
+            return True
+        created_at = execution.created_at - skew
+        until = self.since + margin if self.state is State.HELD else created_at
+        return self.intent.at - margin <= created_at <= until

@@ -53,6 +53,15 @@ EDGES: Mapping[State, frozenset[State]] = {
     State.CANCELLED: frozenset(),
 }
 
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Not for the policy to decide: a person has to, for this reason."""
+
+    reason: str
+    detail: str
+
+
 Fact = str | int | float | bool | None
 
 
@@ -89,11 +98,11 @@ def discover(
     seen_at: datetime,
     source: str,
     dated: bool,
-    decision: RetryAt | GiveUp,
+    decision: RetryAt | GiveUp | Hold,
     policy: Policy,
     policy_name: str,
 ) -> Change:
-    """Begin a lineage for a failed execution, with the policy's first decision already taken."""
+    """Begin a lineage for a failed execution, with the first decision already taken."""
     lineage = Lineage(
         root=execution.uuid,
         state=State.SCHEDULED,
@@ -113,7 +122,10 @@ def discover(
         policy=policy_name,
     )
     found = Event("execution_discovered", {"execution_uuid": execution.uuid, "failed_at": _iso(failed_at)})
-    decided = _decided(lineage, decision, policy, policy_name, seen_at)
+    if isinstance(decision, Hold):
+        decided = hold(lineage, reason=decision.reason, detail=decision.detail, now=seen_at)
+    else:
+        decided = _decided(lineage, decision, policy, policy_name, seen_at)
     return Change(None, decided.after, (found, *decided.events))
 
 

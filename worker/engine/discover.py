@@ -7,6 +7,7 @@ cursor: what one poll misses the next one finds, what is seen twice costs one lo
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from worker.domain import transitions
 from worker.domain.executions import Execution, Status
 from worker.domain.lineage import Lineage
 from worker.domain.policy import History, decide
-from worker.domain.transitions import Change
+from worker.domain.transitions import Change, Hold
 from worker.engine.context import Context
 from worker.kinetic import KineticError, Page
 from worker.ledger import Outcome, Turn
@@ -87,11 +88,18 @@ async def discover(ctx: Context) -> dict[str, int] | None:
 
 
 def begin_lineage(
-    ctx: Context, execution: Execution, *, failed_at: datetime, seen_at: datetime, source: str, dated: bool
+    ctx: Context,
+    execution: Execution,
+    *,
+    failed_at: datetime,
+    seen_at: datetime,
+    source: str,
+    dated: bool,
+    hold: Hold | None = None,
 ) -> Change:
-    """Return the change that begins a lineage for a failed execution, decided by its policy."""
+    """Return the change that begins a lineage for a failed execution, decided by its policy unless held."""
     policy, name = ctx.policies.for_workflow(execution.workflow_uuid, execution.workflow_name)
-    decision = decide(History(0, failed_at, failed_at), policy, seen_at, ctx.random)
+    decision = hold or decide(History(0, failed_at, failed_at), policy, seen_at, ctx.random)
     return transitions.discover(
         execution,
         failed_at=failed_at,
@@ -159,7 +167,7 @@ async def _take_in(ctx: Context, walk: _Walk, page: Page) -> int:
     unknown = [each for uuid, each in failures.items() if uuid not in owned]
     if not unknown:
         return 0
-    doubts = await ctx.ledger.in_doubt()
+    suspects = await _Suspects.of(ctx, unknown)
     owned = await ctx.ledger.owners([each.uuid for each in unknown])
     seen_at = ctx.now()
     news = 0
@@ -171,22 +179,65 @@ async def _take_in(ctx: Context, walk: _Walk, page: Page) -> int:
         failed_at, dated = _failed_at(each, seen_at, ctx.api.skew)
         if dated and _too_old(ctx, walk, failed_at):
             walk.left_alone += 1
-        elif not dated and walk.baseline:
+            continue
+        if not dated and walk.baseline:
             undated_before_us.append(each.uuid)
-        elif _may_be_a_clone(each, doubts, ctx.api.skew):
-            news += 1
+            continue
+        news += 1
+        if suspects.still_in_doubt(each):
             walk.waiting += 1
             walk.reread = min(walk.reread or failed_at, each.created_at or walk.horizon)
-        else:
-            news += 1
-            changes.append(
-                begin_lineage(ctx, each, failed_at=failed_at, seen_at=seen_at, source="list", dated=dated)
+            continue
+        changes.append(
+            begin_lineage(
+                ctx,
+                each,
+                failed_at=failed_at,
+                seen_at=seen_at,
+                source="list",
+                dated=dated,
+                hold=suspects.hold(each),
             )
+        )
     outcomes = await asyncio.gather(*(ctx.commit(change) for change in changes))
     walk.begun += outcomes.count(Outcome.COMMITTED)
     await ctx.ledger.leave_alone(undated_before_us)
     walk.left_alone += len(undated_before_us)
     return news
+
+
+@dataclass(frozen=True, slots=True)
+class _Suspects:
+    """Lineages of which an unknown failure may be the clone.
+
+    Attributes:
+        in_doubt: their calls are being settled; the failure waits for that.
+        held: nobody could tell, and a person decides. To take the failure for a new root would begin
+            the count of attempts anew, for ever; so it is held as well.
+    """
+
+    in_doubt: list[Lineage]
+    held: list[Lineage]
+    skew: timedelta
+
+    @classmethod
+    async def of(cls, ctx: Context, unknown: Sequence[Execution]) -> _Suspects:
+        """Read them; only lineages held since the oldest of the unknown was created can have made it."""
+        dates = [each.created_at - ctx.api.skew for each in unknown if each.created_at]
+        since = min(dates) - CLOCK_MARGIN if len(dates) == len(unknown) else from_ms(0)
+        return cls(await ctx.ledger.in_doubt(), await ctx.ledger.held_since(since), ctx.api.skew)
+
+    def still_in_doubt(self, execution: Execution) -> bool:
+        """Whether it may be the clone of a call that is being settled."""
+        return any(each.may_have_made(execution, self.skew, CLOCK_MARGIN) for each in self.in_doubt)
+
+    def hold(self, execution: Execution) -> Hold | None:
+        """Return why it must be held, if it may be the clone of a held lineage."""
+        for each in self.held:
+            if each.may_have_made(execution, self.skew, CLOCK_MARGIN):
+                detail = f"it may be the clone of the held lineage {each.root}; decide that one first"
+                return Hold("may_be_a_clone", detail)
+        return None
 
 
 def _far_enough(ctx: Context, walk: _Walk, page: Page, news: int) -> bool:
@@ -214,11 +265,3 @@ def _too_old(ctx: Context, walk: _Walk, failed_at: datetime) -> bool:
     """Return whether a failure is none of ours: from before the first start, or beyond the look-back."""
     before_us = failed_at < walk.started_at - ctx.options.discovery_backfill - CLOCK_MARGIN
     return before_us or failed_at < walk.horizon
-
-
-def _may_be_a_clone(execution: Execution, doubts: list[Lineage], skew: timedelta) -> bool:
-    for each in doubts:
-        earliest = each.intent.at + skew - CLOCK_MARGIN if each.intent else None
-        if each.may_have_made(execution, earliest):
-            return True
-    return False

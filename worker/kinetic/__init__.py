@@ -1,7 +1,14 @@
-"""The Kinetic API: the only place that speaks HTTP. Knows the domain, nothing else of the worker."""
+"""The only place that speaks HTTP. Knows the domain; knows no settings, no ledger and no log."""
 
 from worker.kinetic.client import KineticClient
-from worker.kinetic.errors import KineticError, NotFound, Throttled, Unauthorized, Unreachable, Unreadable
+from worker.kinetic.errors import (
+    KineticError,
+    NotFound,
+    Throttled,
+    Unauthorized,
+    Unreachable,
+    Unreadable,
+)
 from worker.kinetic.listing import Page
 from worker.kinetic.options import Endpoint, ListContract
 

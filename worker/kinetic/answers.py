@@ -1,163 +1,205 @@
-"""What an answer means: a delivery for a retry call, an error or a body for a GET. Pure functions."""
+"""What an answer means: as a `Delivery` for a retry call, as an error for a GET. Pure.
+
+Owns the table from status to meaning. Explanations are taken from answers only in bounded, cleaned
+pieces that cannot hold a payload: a validation error's place, message and type, never its input.
+"""
 
 from __future__ import annotations
 
-import math
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
+
+from httpx import codes
 
 from worker.domain.delivery import Accepted, Conflict, Delivery, NotDelivered, Refused, Unclear
 from worker.domain.text import clean_text
-from worker.kinetic.errors import KineticError, NotFound, Throttled, Unauthorized, Unreachable, Unreadable
-from worker.kinetic.exchange import Answer, Lost, http_date
-from worker.kinetic.wire import NotJson, parse_json, read_execution
+from worker.kinetic.errors import NotFound, Throttled, Unauthorized, Unreachable, Unreadable
+from worker.kinetic.exchange import REASONS, Answer, NoAnswerError
+from worker.kinetic.headers import pause_of
+from worker.kinetic.wire import NotJsonError, parse_json, read_execution, shape_of
 
-MAX_DETAIL_CHARS = 300
-SHORTEST_PAUSE = timedelta(seconds=1)
-DEFAULT_PAUSE = timedelta(seconds=5)
-LONGEST_PAUSE = timedelta(hours=1)
-
-_AUTH = {401: "unauthorized", 403: "forbidden"}
-_BUSY = {429: "rate_limited", 503: "unavailable"}
-_WORDS = {
-    "connect_error": "nothing answers at KINETIC_BASE_URL",
-    "connect_timeout": "no connection within KINETIC_CONNECT_TIMEOUT",
-    "dns_error": "the host of KINETIC_BASE_URL has no address",
-    "tls_error": "the certificate or TLS of KINETIC_BASE_URL was not accepted",
-    "pool_timeout": "all KINETIC_MAX_CONNECTIONS connections were busy",
-    "read_timeout": "no answer within KINETIC_TIMEOUT",
-    "write_timeout": "the request was not taken within KINETIC_TIMEOUT",
-    "timeout": "no complete answer within KINETIC_CONNECT_TIMEOUT + KINETIC_TIMEOUT",
-    "connection_lost": "the connection ended without an answer",
-    "write_error": "the connection broke while the request was sent",
+MAX_DETAIL_CHARS = 400
+_SHOWN_PROBLEMS = 5
+_SHORTEST_KEY = 8
+"""Shorter keys exist in tests only, and blotting them out would garble words."""
+_TURNED_AWAY: dict[int, str] = {
+    codes.TEMPORARY_REDIRECT: "redirected",
+    codes.PERMANENT_REDIRECT: "redirected",
+    codes.TOO_EARLY: "too_early",
 }
+_RATE: dict[int, str] = {codes.TOO_MANY_REQUESTS: "rate_limited", codes.SERVICE_UNAVAILABLE: "unavailable"}
+_KEY: dict[int, str] = {codes.UNAUTHORIZED: "unauthorized", codes.FORBIDDEN: "forbidden"}
+_REFUSALS: dict[int, str] = {codes.NOT_FOUND: "not_found", codes.UNPROCESSABLE_ENTITY: "validation_error"}
+_KEY_CURE = "Kinetic turned the key down; check KINETIC_API_KEY and its permissions"
+_URL_CURE = "check KINETIC_BASE_URL"
+_UNREADABLE_BODY = frozenset({"unknown_encoding", "broken_encoding"})
 
 
-def delivery_of(answer: Answer, now: datetime) -> Delivery:  # noqa: PLR0911  # a row of the table each
-    """Return what became of a retry call that was answered.
+def delivery_of(answer: Answer, *, now: datetime, secret: str) -> Delivery:
+    """Return what the answer to a retry call says about the clone.
 
-    Where a status does not say for certain that nothing was done, the call is unclear.
+    A status that settles it does so even when the body was lost.
+
+    Args:
+        answer: to the POST.
+        now: by the API's clock, to judge the clone's dates.
+        secret: the API key, blotted out of explanations.
     """
-    status = answer.status
-    if 200 <= status < 300:
-        return _accepted(answer, now)
-    if status in _AUTH:
-        return NotDelivered(_AUTH[status], detail_of(answer), status, suspend=True)
-    if status in _BUSY:
-        return NotDelivered(_BUSY[status], detail_of(answer), status, pause=pause_of(answer, now))
-    if status in (307, 308):  # says: send the same request elsewhere
-        return NotDelivered("redirected", "the API redirects: check KINETIC_BASE_URL", status)
-    if status == 425:
-        return NotDelivered("too_early", detail_of(answer), status)
-    if status == 404:
-        return Refused("not_found", detail_of(answer), status)
-    if status == 409:
-        return Conflict(detail_of(answer), status)
-    if status == 422:
-        return Refused("validation_error", detail_of(answer), status)
-    if 400 <= status < 500 and status != 408:
-        return Refused("refused", detail_of(answer), status)
-    return Unclear(f"http_{status}", detail_of(answer), status)
+    if codes.is_success(answer.status):
+        return _clone_of(answer, now)
+    return _turned_away(answer, now, secret) or _settled_or_unclear(answer, secret)
 
 
-def delivery_of_lost(lost: Lost) -> Delivery:
-    """Return what became of a retry call that was not answered."""
-    words = _WORDS.get(lost.reason, "")
-    return Unclear(lost.reason, words) if lost.sent else NotDelivered(lost.reason, words)
+def delivery_without_answer(failure: NoAnswerError) -> NotDelivered | Unclear:
+    """Return what it means for the clone that no answer came."""
+    if failure.sent:
+        return Unclear(failure.reason, f"{failure}; whether Kinetic made a clone is not known")
+    return NotDelivered(failure.reason, f"{failure}; nothing was sent")
 
 
-def error_of_lost(lost: Lost) -> KineticError:
-    """Return the error of a GET that was not answered."""
-    return Unreachable(lost.reason, _WORDS.get(lost.reason, ""))
+def raise_unless_ok(answer: Answer, *, subject: str, settings: str, now: datetime, secret: str) -> None:
+    """Return when a GET succeeded and its body is whole.
 
-
-def body_of(answer: Answer, now: datetime, setting: str) -> Any:
-    """Return the JSON of a GET's answer.
-
-    `setting` is the variable to look at when the answer is not what was asked for.
+    Args:
+        answer: to the GET.
+        subject: what was asked for, e.g. `execution 123`; begins each error's detail.
+        settings: the variables to look at when the answer makes no sense.
+        now: by the API's clock.
+        secret: the API key, blotted out of explanations.
 
     Raises:
-        KineticError: of the class that the status means; `Unreadable` for a body that is not JSON.
+        NotFound, Unauthorized, Throttled, Unreachable, Unreadable: see `worker.kinetic.errors`.
     """
     status = answer.status
-    if status == 404:
-        raise NotFound("not_found", detail_of(answer) or f"404: check {setting}", status)
-    if status in _AUTH:
-        raise Unauthorized(_AUTH[status], detail_of(answer), status)
-    if status in _BUSY:
-        raise Throttled(_BUSY[status], detail_of(answer), status, pause_of(answer, now))
-    if status >= 500 or status == 408:
-        raise Unreachable(f"http_{status}", detail_of(answer), status)
-    if not 200 <= status < 300:
-        raise Unreadable(f"http_{status}", f"{detail_of(answer)} (check {setting})".strip(), status)
-    if answer.body is None:
-        if answer.cut == "answer_too_large":
-            raise Unreadable(answer.cut, f"the answer was too large (check {setting})", status)
-        raise Unreachable(answer.cut, "the answer broke off", status)
+    if codes.is_success(status):
+        _raise_if_lost(answer, subject, settings)
+        return
+    if status in _KEY:
+        raise Unauthorized(_KEY[status], f"{subject}: {_KEY_CURE}", status)
+    if codes.is_redirect(status):
+        raise Unreadable("redirected", f"{subject}: Kinetic points elsewhere; {_URL_CURE}", status)
+    said = f"{subject}: {explanation(answer, secret)}"
+    if status == codes.NOT_FOUND:
+        raise NotFound("not_found", f"{said}; if it should be there, check {settings}", status)
+    if status in _RATE:
+        raise Throttled(_RATE[status], said, status, pause_of(answer.headers, now))
+    if codes.is_client_error(status) and status not in (codes.REQUEST_TIMEOUT, codes.TOO_EARLY):
+        raise Unreadable("refused", f"{said}; check {settings}", status)
+    raise Unreachable(f"http_{status}", said, status)
+
+
+def json_of(answer: Answer, *, subject: str, settings: str) -> Any:
+    """Return the JSON of a successful GET.
+
+    Raises:
+        Unreadable: it is none.
+    """
     try:
         return parse_json(answer.body)
-    except NotJson as exc:
-        raise Unreadable(
-            "not_json", f"{_kind(answer)} came instead of JSON: check {setting}", status
-        ) from exc
+    except NotJsonError as exc:
+        detail = f"{subject}: expected JSON, got {what_came(answer)}; check {settings}"
+        raise Unreadable("unreadable_answer", detail, answer.status) from exc
 
 
-def pause_of(answer: Answer, now: datetime) -> timedelta:
-    """Return how long a 429 or 503 asks everybody to rest, between a second and an hour.
-
-    `Retry-After` is a number of seconds or an HTTP date, which is read against the answer's own clock.
-    What cannot be meant (a negative or endless number, prose) is the default.
-    """
-    asked = answer.headers.get("retry-after", "").strip()[:100]
-    until = http_date(asked)
-    if until:
-        pause = until - (answer.served_at or now)
-    else:
-        try:
-            seconds = float(asked)
-        except ValueError:
-            return DEFAULT_PAUSE
-        if not math.isfinite(seconds) or seconds < 0:
-            return DEFAULT_PAUSE
-        pause = timedelta(seconds=min(seconds, LONGEST_PAUSE.total_seconds()))
-    return min(max(pause, SHORTEST_PAUSE), LONGEST_PAUSE)
-
-
-def detail_of(answer: Answer) -> str:
-    """Return the API's own explanation as one clean, bounded line; "" when it gave none.
-
-    Of a validation error only place, message and type are taken: its `input` may hold a payload.
-    """
+def what_came(answer: Answer) -> str:
+    """Describe a body without quoting it: its declared type, its size, the names at its top."""
+    declared = clean_text(answer.headers.get("content-type"), 80) or "an unnamed type"
     try:
-        said = parse_json(answer.body or b"")
-    except NotJson:
-        return f"{_kind(answer)} came instead of JSON" if answer.body else ""
-    detail = said.get("detail") if isinstance(said, dict) else None
-    if isinstance(detail, list):
-        detail = "; ".join(_problem(each) for each in detail[:5] if isinstance(each, dict))
-    return clean_text(detail, MAX_DETAIL_CHARS)
+        return f"{shape_of(parse_json(answer.body))} ({declared})"
+    except NotJsonError:
+        return f"{len(answer.body)} bytes of {declared}"
 
 
-def _problem(problem: dict[str, Any]) -> str:
-    loc = problem.get("loc")
-    place = ".".join(clean_text(str(step)[:50], 50) for step in loc[:8]) if isinstance(loc, list) else ""
-    message, kind = clean_text(problem.get("msg"), 100), clean_text(problem.get("type"), 50)
-    return f"{place}: {message} ({kind})"
+def explanation(answer: Answer, secret: str) -> str:
+    """Return the API's own words about an error, on one line; else a description of what came."""
+    if answer.lost:
+        return REASONS[answer.lost]
+    # Blotted out before anything is cut: a cut could leave the half of an echoed key.
+    if len(secret) >= _SHORTEST_KEY:
+        answer = replace(answer, body=answer.body.replace(secret.encode(), b"[key]"))
+    try:
+        said = _words(parse_json(answer.body))
+    except NotJsonError:
+        said = ""
+    return clean_text(said, MAX_DETAIL_CHARS) or f"it answered {what_came(answer)}"
 
 
-def _accepted(answer: Answer, now: datetime) -> Delivery:
-    if answer.body is None:
-        words = "Kinetic accepted the retry, but its answer was not complete"
-        return Unclear(answer.cut or "connection_lost", words, answer.status)
+def _raise_if_lost(answer: Answer, subject: str, settings: str) -> None:
+    if not answer.lost:
+        return
+    detail = f"{subject}: {REASONS[answer.lost]}"
+    if answer.lost in _UNREADABLE_BODY or answer.lost == "answer_too_large":
+        raise Unreadable(answer.lost, f"{detail}; check {settings}", answer.status)
+    raise Unreachable(answer.lost, detail, answer.status)
+
+
+def _clone_of(answer: Answer, now: datetime) -> Accepted | Unclear:
+    if answer.lost and answer.lost not in _UNREADABLE_BODY:
+        return Unclear(answer.lost, f"Kinetic accepted the retry, but {REASONS[answer.lost]}", answer.status)
     try:
         clone = read_execution(parse_json(answer.body), now)
-    except NotJson:
+    except NotJsonError:
         clone = None
-    if clone is None:
-        words = f"Kinetic accepted the retry, but its answer names no execution ({_kind(answer)})"
-        return Unclear("unreadable_answer", words, answer.status)
-    return Accepted(clone)
+    if clone is not None:
+        return Accepted(clone)
+    detail = f"Kinetic accepted the retry, but its answer names no clone: {what_came(answer)}; {_URL_CURE}"
+    return Unclear("unreadable_answer", detail, answer.status)
 
 
-def _kind(answer: Answer) -> str:
-    return clean_text(answer.headers.get("content-type", ""), 60) or "an answer without a content type"
+def _turned_away(answer: Answer, now: datetime, secret: str) -> NotDelivered | None:
+    """Return the statuses that a server sends before it has done anything."""
+    status = answer.status
+    if status in _KEY:
+        return NotDelivered(_KEY[status], _KEY_CURE, status, suspend=True)
+    said = explanation(answer, secret)
+    if status in _RATE:
+        return NotDelivered(_RATE[status], said, status, pause=pause_of(answer.headers, now))
+    if status in _TURNED_AWAY:
+        cure = f"Kinetic asks to send it elsewhere; {_URL_CURE}" if codes.is_redirect(status) else said
+        return NotDelivered(_TURNED_AWAY[status], cure, status)
+    return None
+
+
+def _settled_or_unclear(answer: Answer, secret: str) -> Conflict | Refused | Unclear:
+    status, said = answer.status, explanation(answer, secret)
+    if status == codes.CONFLICT:
+        return Conflict(said)
+    if codes.is_client_error(status) and status != codes.REQUEST_TIMEOUT:
+        return Refused(_REFUSALS.get(status, "refused"), said, status)
+    return Unclear(f"http_{status}", said, status)
+
+
+def _words(value: object) -> str:
+    if not isinstance(value, dict):
+        return ""
+    detail = value.get("detail")
+    if isinstance(detail, list):
+        return _problems(detail)
+    nested = value.get("error")
+    candidates = (
+        detail,
+        value.get("message"),
+        nested,
+        nested.get("message") if isinstance(nested, dict) else None,
+    )
+    return next((_text(each) for each in candidates if isinstance(each, str)), "")
+
+
+def _problems(items: list[Any]) -> str:
+    """Return a validation error's problems: `body.n_steps: Field required (missing)`."""
+    lines = []
+    for item in items[:_SHOWN_PROBLEMS]:
+        if isinstance(item, dict):
+            loc = item.get("loc")
+            places = loc if isinstance(loc, list) else []
+            place = ".".join(_text(str(each)) for each in places[:8] if isinstance(each, str | int))
+            line = ": ".join(part for part in (place, _text(item.get("msg"))) if part)
+            kind = _text(item.get("type"))
+            lines.append(f"{line} ({kind})" if kind else line)
+    more = len(items) - _SHOWN_PROBLEMS
+    return "; ".join(line for line in lines if line) + (f"; and {more} more" if more > 0 else "")
+
+
+def _text(value: object) -> str:
+    return clean_text(value, 200)

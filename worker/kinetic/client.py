@@ -1,131 +1,185 @@
-"""The Kinetic API as the worker uses it: list, get, retry. Exactly the contract, and nothing believed.
+"""The Kinetic API as the worker sees it: retry one, get one, list many, probe.
 
-The border of the program: whatever httpx or the server comes up with ends here, as a delivery (a retry
-call) or a `KineticError` (a GET).
+Owns the addresses, the key and the API's clock. Returns and raises values; logs nothing and
+decides nothing about what to do next.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
-from urllib.parse import quote
+from typing import Any, Literal
+from urllib.parse import quote, urlencode
 
 import httpx
 
 from worker.domain.delivery import Delivery, Refused
 from worker.domain.executions import Execution, Status
-from worker.kinetic.answers import body_of, delivery_of, delivery_of_lost, error_of_lost
-from worker.kinetic.errors import NotFound, Unreadable
-from worker.kinetic.exchange import Answer, Lost, exchange
+from worker.domain.text import clean_text
+from worker.kinetic.answers import (
+    delivery_of,
+    delivery_without_answer,
+    json_of,
+    raise_unless_ok,
+    what_came,
+)
+from worker.kinetic.body import ACCEPT_ENCODING
+from worker.kinetic.errors import NotFound, Unreachable, Unreadable
+from worker.kinetic.exchange import Answer, NoAnswerError, Patience, exchange
+from worker.kinetic.headers import skew_of
 from worker.kinetic.listing import Page, Walk
 from worker.kinetic.options import Endpoint, ListContract
-from worker.kinetic.pool import ClientPool
+from worker.kinetic.pool import ConnectionPool
 from worker.kinetic.wire import read_execution, usable_uuid
 
-LARGEST_ANSWER = 4 * 1024 * 1024
-LARGEST_PAGE = 32 * 1024 * 1024
+MAX_EXECUTION_BYTES = 4 * 2**20
+MAX_PAGE_BYTES = 32 * 2**20
+_LEAKED_S = 0.25
+_ONE_SETTINGS = "KINETIC_BASE_URL"
+_LIST_SETTINGS = "KINETIC_LIST_PATH and KINETIC_BASE_URL"
+_LIST = "the list of executions"
 
 
 class KineticClient:
-    """Speaks to one deployment. One per event loop; `aclose` it there."""
+    """Calls one Kinetic deployment. Belongs to one event loop; safe for concurrent use there.
+
+    Args:
+        endpoint: where it is, the key, and the time bounds.
+        listing: how it lists executions.
+        now: the worker's clock, aware UTC.
+    """
 
     def __init__(self, endpoint: Endpoint, listing: ListContract, *, now: Callable[[], datetime]) -> None:
-        """`now` is the worker's clock (aware UTC), against which the API's is measured."""
-        self._bound = endpoint.connect_timeout + endpoint.timeout
+        self._base = endpoint.base_url.rstrip("/")
+        self._key = endpoint.api_key
         self._listing = listing
         self._now = now
         self._skew = timedelta(0)
-        self._base = endpoint.base_url.rstrip("/")
-        headers = {
-            "X-Kinetic-Key": endpoint.api_key,
-            "Accept": "application/json",
-            "User-Agent": f"kinetic-retry-worker/{_version()}",
-        }
-        self._pool = ClientPool(endpoint, headers)
+        self._timeout_s = endpoint.timeout.total_seconds()
+        self._connect_s = endpoint.connect_timeout.total_seconds()
+        self._pool = ConnectionPool(
+            endpoint.max_connections,
+            headers={
+                "X-Kinetic-Key": self._key,
+                "User-Agent": f"kinetic-retry-worker/{_version()}",
+                "Accept": "application/json",
+                "Accept-Encoding": ACCEPT_ENCODING,
+            },
+            timeout=httpx.Timeout(self._timeout_s, connect=self._connect_s, pool=_LEAKED_S),
+        )
 
     @property
     def skew(self) -> timedelta:
-        """The API's clock minus ours, by its latest `Date`; zero until known and while within 2 s."""
+        """The API's clock minus ours, by the latest answer that told; zero until then and below 2 s."""
         return self._skew
 
     async def retry(self, execution_uuid: str) -> Delivery:
-        """Ask for a retry and return what became of the call. Raises nothing but cancellation."""
-        if not usable_uuid(execution_uuid):
-            return Refused("unusable_uuid", "this uuid cannot be part of an address; no call was made", 0)
-        path = f"/api/executions/{quote(execution_uuid, safe='')}/retry"
-        try:
-            answer = await self._exchange("POST", path, LARGEST_ANSWER)
-        except Lost as lost:
-            return delivery_of_lost(lost)
-        return delivery_of(answer, self._api_now())
+        """Ask once for a retry and return what became of it. Raises nothing but cancellation.
 
-    async def get(self, execution_uuid: str) -> Execution:
-        """Return an execution.
-
-        Raises:
-            KineticError: `NotFound` when the API does not know it; see `errors`.
+        It is sent within `connect_timeout` or not at all, and over within `connect_timeout +
+        timeout`: the lease on the lineage must outlast that.
         """
         if not usable_uuid(execution_uuid):
-            raise NotFound("unusable_uuid", "this uuid cannot be part of an address")
-        answer = await self._get(f"/api/executions/{quote(execution_uuid, safe='')}", LARGEST_ANSWER)
-        execution = read_execution(body_of(answer, self._api_now(), "KINETIC_BASE_URL"), self._api_now())
+            return Refused("unusable_uuid", "the execution's uuid cannot be put into a URL", 0)
+        try:
+            answer = await self._ask("POST", self._url_of(execution_uuid) + "/retry", MAX_EXECUTION_BYTES)
+        except NoAnswerError as failure:
+            return delivery_without_answer(failure)
+        return delivery_of(answer, now=self._api_now(), secret=self._key)
+
+    async def get(self, execution_uuid: str) -> Execution:
+        """Return one execution.
+
+        Raises:
+            KineticError: see `worker.kinetic.errors`; `NotFound` also for a uuid no URL can carry.
+        """
+        subject = f"execution {clean_text(execution_uuid, 80) or '?'}"
+        if not usable_uuid(execution_uuid):
+            raise NotFound("unusable_uuid", f"{subject}: its uuid cannot be put into a URL")
+        answer = await self._get(self._url_of(execution_uuid), MAX_EXECUTION_BYTES, subject, _ONE_SETTINGS)
+        data = json_of(answer, subject=subject, settings=_ONE_SETTINGS)
+        execution = read_execution(data, self._api_now())
         if execution is None:
+            detail = f"{subject}: expected an execution, got {what_came(answer)}; check {_ONE_SETTINGS}"
+            raise Unreadable("unreadable_answer", detail, answer.status)
+        if execution.uuid.casefold() != execution_uuid.casefold():
             raise Unreadable(
-                "no_execution", "the answer names no execution: check KINETIC_BASE_URL", answer.status
+                "another_execution", f"{subject}: the answer is about another one", answer.status
             )
         return execution
 
     async def pages(self, *, status: Status | None, since: datetime | None = None) -> AsyncIterator[Page]:
-        """Return the list page by page; stop iterating when you have enough.
+        """Yield the listing page by page, each asked for when the caller wants it.
 
         Args:
-            status: only executions of this status (None: all); the server is asked and checked.
-            since: by the API's clock, for servers that have such a filter; others send more.
+            status: executions of this status only; None for all.
+            since: passed on where the server has such a filter, by the API's clock; else ignored.
 
         Raises:
-            KineticError: a page could not be had; what came before it is good.
+            KineticError: see `worker.kinetic.errors`.
         """
-        walk = Walk(self._listing, status, since)
-        while True:
-            answer = await self._get(self._listing.path, LARGEST_PAGE, walk.params())
-            page = walk.take(body_of(answer, self._api_now(), "KINETIC_LIST_PATH"), self._api_now())
-            yield page
-            if page.last:
-                return
+        walk = Walk(self._listing, status=status, since=since)
+        while walk.query is not None:
+            try:
+                data = await self._list(walk.query)
+            except NotFound:
+                if self._listing.pagination != "page" or walk.pages == 0:
+                    raise
+                yield walk.take_nothing()
+            else:
+                yield walk.take(data, self._api_now())
 
     async def probe(self) -> None:
-        """Ask for one execution of the list, to see whether the API answers and takes the key.
+        """Return when the API answers a listing of one: the cheapest proof that the key works.
 
         Raises:
-            KineticError: it does not.
+            KineticError: `NotFound` where this deployment has no list, which still proves that the
+                key was not turned down.
         """
-        params = {self._listing.limit_param: "1"} if self._listing.limit_param else {}
-        body_of(
-            await self._get(self._listing.path, LARGEST_PAGE, params), self._api_now(), "KINETIC_LIST_PATH"
-        )
+        walk = Walk(replace(self._listing, page_size=1), status=None, since=None)
+        walk.take(await self._list(walk.query or []), self._api_now())
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._pool.aclose()
 
-    async def _get(self, path: str, largest: int, params: Mapping[str, str] | None = None) -> Answer:
-        try:
-            return await self._exchange("GET", path, largest, params)
-        except Lost as lost:
-            raise error_of_lost(lost) from lost
+    def _url_of(self, execution_uuid: str) -> str:
+        return f"{self._base}/api/executions/{quote(execution_uuid, safe='')}"
 
-    async def _exchange(
-        self, method: str, path: str, largest: int, params: Mapping[str, str] | None = None
-    ) -> Answer:
+    async def _list(self, query: list[tuple[str, str]]) -> Any:
+        url = f"{self._base}/{self._listing.path.lstrip('/')}"
+        if query:
+            url += ("&" if "?" in url else "?") + urlencode(query)
+        answer = await self._get(url, MAX_PAGE_BYTES, _LIST, _LIST_SETTINGS)
+        return json_of(answer, subject=_LIST, settings=_LIST_SETTINGS)
+
+    async def _get(self, url: str, max_body_bytes: int, subject: str, settings: str) -> Answer:
         try:
-            url = httpx.URL(self._base + path)
-            url = url.copy_merge_params(params) if params else url
-        except httpx.InvalidURL as exc:
-            raise Lost("invalid_url", sent=False) from exc
-        answer = await exchange(self._pool, method, url, largest=largest, bound=self._bound, now=self._now)
-        if answer.skew is not None:
-            self._skew = answer.skew
+            answer = await self._ask("GET", url, max_body_bytes)
+        except NoAnswerError as failure:
+            raise Unreachable(failure.reason, f"{subject}: {failure}") from failure
+        raise_unless_ok(answer, subject=subject, settings=settings, now=self._api_now(), secret=self._key)
+        return answer
+
+    async def _ask(self, method: Literal["GET", "POST"], url: str, max_body_bytes: int) -> Answer:
+        total_s = self._connect_s + self._timeout_s
+        # A retry that cannot be sent soon is better not sent: it must keep its whole time to be
+        # answered within the lease. A GET may spend that time on waiting for a connection.
+        patience = Patience(
+            to_send=self._connect_s if method == "POST" else total_s,
+            after_sent=self._timeout_s,
+            total=total_s,
+        )
+        answer = await exchange(
+            self._pool, method, url, patience=patience, max_body_bytes=max_body_bytes, now=self._now
+        )
+        skew = skew_of(answer.headers, answer.asked_at, answer.answered_at)
+        if skew is not None and not httpx.codes.is_server_error(
+            answer.status
+        ):  # a proxy's, with its own clock
+            self._skew = skew
         return answer
 
     def _api_now(self) -> datetime:
@@ -136,4 +190,4 @@ def _version() -> str:
     try:
         return version("kinetic-retry-worker")
     except PackageNotFoundError:
-        return "dev"
+        return "unknown"

@@ -1,50 +1,68 @@
-"""One request and its answer: bounded in time and size, and sure of whether anything was sent.
+"""One request and what came of it. Here it is decided whether the request was ever sent.
 
-"Was it sent?" decides between *never sent* and *unclear*, and so between sending again and looking for a
-clone. Exception types do not tell: the answer is taken from the transport itself, which reports when it
-begins to write the request.
+Owns the line between *never sent* and *sent*, the time bounds, and the names of what can go wrong
+on the way. Does not know what a status means (`answers`), nor retries anything.
+
+The type of an exception does not tell which side of the line it lies on: a read error can stem from
+a proxy's CONNECT, before our request, and a time bound can end at any step. So httpcore's trace is
+followed: it reports `send_request_headers.started` right before the first byte is handed to the
+socket. An error before that report is *never sent*; any error after it is *sent*, even where the
+bytes may not have left this machine.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 import httpx
 
-from worker.kinetic.pool import ClientPool
-
-SENDING = "send_request_headers.started"
-
-_REASONS: tuple[tuple[type[BaseException], str], ...] = (
-    (httpx.ConnectTimeout, "connect_timeout"),
-    (httpx.PoolTimeout, "pool_timeout"),
-    (httpx.ReadTimeout, "read_timeout"),
-    (httpx.WriteTimeout, "write_timeout"),
-    (TimeoutError, "timeout"),
-    (httpx.ConnectError, "connect_error"),
-    (httpx.WriteError, "write_error"),
-    (httpx.ReadError, "connection_lost"),
-    (httpx.CloseError, "connection_lost"),
-    (httpx.RemoteProtocolError, "connection_lost"),
-    (httpx.ProxyError, "proxy_error"),
-    (httpx.DecodingError, "unreadable_answer"),
-    (httpx.InvalidURL, "invalid_url"),
-)
+from worker.kinetic.body import BodyError, read_body
+from worker.kinetic.pool import ConnectionPool
 
 
-class Lost(Exception):
-    """No answer came.
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long an exchange may take, in seconds.
 
     Attributes:
-        sent: whether any byte of the request may have left.
-        reason: short and stable, e.g. `connect_error`.
+        to_send: from the call to the first byte sent: a free connection, DNS, TCP, TLS.
+        after_sent: from then on to the last byte of the answer.
+        total: both together.
+    """
+
+    to_send: float
+    after_sent: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer whose head was read. `lost` says why the body was not: "" when it is whole.
+
+    Attributes:
+        headers: names in lower case; the values of a repeated header are joined by commas.
+        asked_at, answered_at: by our clock, around the wait for the answer's head.
+    """
+
+    status: int
+    headers: dict[str, str]
+    asked_at: datetime
+    answered_at: datetime
+    body: bytes = b""
+    lost: str = ""
+
+
+class NoAnswerError(Exception):
+    """No answer's head came.
+
+    Attributes:
+        reason: short and stable, see `REASONS`.
+        sent: whether the API may have seen the request.
     """
 
     def __init__(self, reason: str, *, sent: bool) -> None:
@@ -52,120 +70,162 @@ class Lost(Exception):
         self.reason = reason
         self.sent = sent
 
+    def __str__(self) -> str:
+        return REASONS[self.reason]
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back.
 
-    Attributes:
-        body: None when it broke off, did not end in time or was larger than allowed; `cut` says which.
-        served_at: the API's time (`Date`), None when absent or unreadable.
-        skew: the API's clock minus ours; None when it did not say.
-    """
-
-    status: int
-    headers: httpx.Headers
-    body: bytes | None
-    cut: str
-    served_at: datetime | None
-    skew: timedelta | None
+REASONS = {
+    "pool_timeout": "no connection became free in time; see KINETIC_MAX_CONNECTIONS",
+    "dns_error": "the host of KINETIC_BASE_URL was not found by DNS",
+    "connect_error": "no connection to the host of KINETIC_BASE_URL could be made",
+    "connect_timeout": "no connection within KINETIC_CONNECT_TIMEOUT",
+    "tls_error": "the TLS handshake failed; a private authority's certificate is trusted by SSL_CERT_FILE",
+    "proxy_error": "the proxy from the environment turned the connection down",
+    "too_late": "this process stood still too long before it could send",
+    "write_error": "the connection broke while the request was being sent",
+    "write_timeout": "the request could not be sent within KINETIC_TIMEOUT",
+    "read_timeout": "the answer was not complete within KINETIC_TIMEOUT of sending",
+    "connection_lost": "the connection ended before the answer was complete",
+    "protocol_error": "what came back is not HTTP/1.1; check KINETIC_BASE_URL",
+    "answer_too_large": "the answer is larger than any that makes sense; reading it was stopped",
+    "unknown_encoding": "the answer is encoded in a way that was not asked for",
+    "broken_encoding": "the answer's gzip encoding is broken",
+}
+"""Every way an exchange can go wrong, in words: for an answer's `lost` as well."""
 
 
 async def exchange(
-    pool: ClientPool,
+    pool: ConnectionPool,
     method: str,
-    url: httpx.URL,
+    url: str,
     *,
-    largest: int,
-    bound: timedelta,
+    patience: Patience,
+    max_body_bytes: int,
     now: Callable[[], datetime],
 ) -> Answer:
-    """Send one request and return its answer; redirects are answers, too.
-
-    Args:
-        pool: lends the connection.
-        method: of the request.
-        url: of the request, whole and quoted.
-        largest: how many bytes of the (decoded) body are read at most.
-        bound: the longest that all of it may take, beside httpx's own timeouts, which a server that
-            drips byte by byte never meets.
-        now: the worker's clock.
+    """Send one request, once, and return the answer.
 
     Raises:
-        Lost: no status line came. Whatever goes wrong after it no longer changes what the status says.
+        NoAnswerError: for every other end except cancellation.
     """
-    sent = False
-
-    async def trace(event: str, _: dict[str, Any]) -> None:
-        nonlocal sent
-        sent = sent or event.endswith(SENDING)
-
-    asked_at = now()
-    answer: Answer | None = None
+    trail = _Trail(patience, now)
     try:
-        async with asyncio.timeout(bound.total_seconds()):
-            with pool.client() as client:
-                request = client.build_request(method, url, extensions={"trace": trace})
-                response = await client.send(request, stream=True)
-                try:
-                    answer = _begun(response, asked_at, now())
-                    body, cut = await _read(response, largest)
-                    answer = replace(answer, body=body, cut=cut)
-                finally:
-                    await response.aclose()
-    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as exc:
-        reason = reason_of(exc)
-        if answer is None:
-            raise Lost(reason, sent=sent) from exc
-        return answer if answer.cut or answer.body is not None else replace(answer, cut=reason)
-    return answer
+        async with (
+            trail.bound(),
+            pool.stream(method, url, {"trace": trail.follow}) as response,
+        ):
+            head = trail.head_read(response)
+            try:
+                body = await read_body(response, max_body_bytes)
+            except BodyError as exc:
+                trail.answer = replace(head, lost=exc.reason)
+            else:
+                trail.answer = replace(head, body=body, lost="")
+    # Whatever a library raises, the caller must learn on which side of the line it happened.
+    except Exception as exc:
+        if trail.answer is None:
+            reason = _reason_sent(exc) if trail.sent else _reason_unsent(exc, trail.stage)
+            raise NoAnswerError(reason, sent=trail.sent) from exc
+        if trail.answer.lost:
+            trail.answer = replace(trail.answer, lost=_reason_sent(exc))
+    return trail.answer
 
 
-def reason_of(exc: BaseException) -> str:
-    """Return a short, stable name for what went wrong; never any of the exception's own words.
-
-    Looks through the causes, because httpx reports DNS and TLS trouble as connect errors.
-    """
-    seen: BaseException | None = exc
-    while seen is not None:
-        if isinstance(seen, socket.gaierror):
-            return "dns_error"
-        if isinstance(seen, ssl.SSLError):
-            return "tls_error"
-        seen = seen.__cause__ or seen.__context__
-    return next((reason for kind, reason in _REASONS if isinstance(exc, kind)), "transport_error")
+class _TooLateError(Exception):
+    """The time to send had passed when sending was about to begin."""
 
 
-async def _read(response: httpx.Response, largest: int) -> tuple[bytes | None, str]:
-    body = bytearray()
-    async for chunk in response.aiter_bytes(64 * 1024):
-        body += chunk
-        if len(body) > largest:
-            return None, "answer_too_large"
-    return bytes(body), ""
+class _Trail:
+    """How far an exchange got."""
+
+    def __init__(self, patience: Patience, now: Callable[[], datetime]) -> None:
+        self._patience = patience
+        self._now = now
+        self._begun_s = asyncio.get_running_loop().time()
+        self._scope = asyncio.timeout_at(self._begun_s + patience.to_send)
+        self.stage: Literal["pool", "connect", "tls"] = "pool"
+        self.sent = False
+        self.asked_at = now()
+        self.answer: Answer | None = None
+
+    def bound(self) -> asyncio.Timeout:
+        """Return the time bound, which moves once the request is being sent."""
+        return self._scope
+
+    async def follow(self, event: str, info: dict[str, Any]) -> None:
+        """Take note of httpcore's progress, and take the last look before the first byte leaves."""
+        _, _, step = event.partition(".")
+        if step == "connect_tcp.started":
+            self.stage = "connect"
+        elif step == "start_tls.started":
+            self.stage = "tls"
+        elif step == "send_request_headers.started" and info["request"].method != b"CONNECT":
+            # Only a proxy sees CONNECT. Letting the loop turn once delivers a cancellation or a
+            # passed bound that is already on its way: here it still means "never sent".
+            await asyncio.sleep(0)
+            self._begin_sending()
+
+    def _begin_sending(self) -> None:
+        time_s = asyncio.get_running_loop().time()
+        # A process that was paused (VM, swap) while it connected must not send on waking: its lease
+        # may be gone, and another worker may be about to send.
+        if time_s >= self._begun_s + self._patience.to_send:
+            raise _TooLateError
+        self._scope.reschedule(min(time_s + self._patience.after_sent, self._begun_s + self._patience.total))
+        self.asked_at = self._now()
+        self.sent = True
+
+    def head_read(self, response: httpx.Response) -> Answer:
+        """Note the answer's head; until its body is read it counts as lost."""
+        self.answer = Answer(
+            status=response.status_code,
+            headers=dict(response.headers.items()),
+            asked_at=self.asked_at,
+            answered_at=self._now(),
+            lost="connection_lost",
+        )
+        return self.answer
 
 
-def _begun(response: httpx.Response, asked_at: datetime, answered_at: datetime) -> Answer:
-    served_at = http_date(response.headers.get("date", ""))
-    skew = None
-    if served_at:
-        # The header is cut to whole seconds and was written somewhere between question and answer.
-        skew = served_at + timedelta(seconds=0.5) - (asked_at + (answered_at - asked_at) / 2)
-        if abs(skew) <= timedelta(seconds=2) + (answered_at - asked_at) / 2:
-            skew = timedelta(0)
-    return Answer(response.status_code, response.headers, None, "", served_at, skew)
+def _reason_unsent(exc: Exception, stage: str) -> str:
+    for kind, reason in _UNSENT:
+        if isinstance(exc, kind):
+            return reason
+    if isinstance(exc, TimeoutError):
+        return "pool_timeout" if stage == "pool" else "connect_timeout"
+    if _caused_by(exc, socket.gaierror):
+        return "dns_error"
+    return "tls_error" if stage == "tls" else "connect_error"
 
 
-def http_date(text: str) -> datetime | None:
-    """Return an HTTP date as aware UTC; None for anything else.
+_UNSENT: tuple[tuple[type[Exception], str], ...] = (
+    (_TooLateError, "too_late"),
+    (httpx.PoolTimeout, "pool_timeout"),
+    (httpx.ConnectTimeout, "connect_timeout"),
+    (httpx.ProxyError, "proxy_error"),
+)
 
-    >>> http_date("Sun, 06 Nov 1994 08:49:37 GMT").isoformat()
-    '1994-11-06T08:49:37+00:00'
-    >>> http_date("soon"), http_date("")
-    (None, None)
-    """
-    try:
-        moment = parsedate_to_datetime(text)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
+
+def _reason_sent(exc: Exception) -> str:
+    if isinstance(exc, TimeoutError | httpx.ReadTimeout):
+        return "read_timeout"
+    if isinstance(exc, httpx.WriteTimeout):
+        return "write_timeout"
+    if isinstance(exc, httpx.WriteError):
+        return "write_error"
+    if (
+        isinstance(exc, httpx.RemoteProtocolError)
+        and "closed" not in str(exc)
+        and "disconnected" not in str(exc)
+    ):
+        return "protocol_error"
+    return "connection_lost"
+
+
+def _caused_by(exc: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether `kind` is among what led to `exc`; httpcore drops `__cause__` on the way, not `__context__`."""
+    for _ in range(10):
+        if exc is None or isinstance(exc, kind):
+            return exc is not None
+        exc = exc.__cause__ or exc.__context__
+    return False

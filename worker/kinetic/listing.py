@@ -1,27 +1,30 @@
-"""Reading a list page by page, whatever way of paging this deployment has.
+"""Reads a listing of executions whose shape nobody has published. Pure: JSON in, pages out.
 
-Nothing of the list is published, so everything here is by `ListContract`, and nothing is believed: the
-server may cap pages, ignore the filter or the paging, shift items between pages, or never end.
+Owns where a walk through a listing stands: what to ask next and when nothing can follow. Knows
+neither HTTP nor what the executions are wanted for. A walk ends when the server says so, with an
+empty page, with a page that brings no execution this walk has not seen (a server that ignores the
+paging parameters sends its first page for ever), with a repeated cursor, and after 10,000 pages.
+A short page is no end: servers cap what was asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
-import httpx
-
-from worker.domain.executions import Execution, Status
-from worker.domain.text import clean_text
+from worker.domain.executions import Execution, Status, fingerprint_of
 from worker.kinetic.errors import Unreadable
 from worker.kinetic.options import ListContract
-from worker.kinetic.wire import read_execution
+from worker.kinetic.wire import read_execution, shape_of
 
+Query = list[tuple[str, str]]
+
+MAX_PAGES = 10_000
+MAX_CURSOR_CHARS = 4000
 ENVELOPES = ("items", "executions", "data", "results")
-MOST_PAGES = 10_000
-MAX_CURSOR_CHARS = 2000
+"""Where an answer that is no bare array may hold its items, when the settings do not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +32,11 @@ class Page:
     """One page of a listing.
 
     Attributes:
-        executions: those of the wanted status, whether or not the server filtered.
-        received: items in the answer, readable or not.
-        unreadable: items that name no usable uuids; skipped.
-        oldest_created_at: of all readable items; None unless each of them has a believable date.
-        last: whether it is certain that nothing follows.
+        executions: those of the wanted status, whether or not the server filtered, in its order.
+        received: raw items in the answer, readable or not, wanted or not.
+        unreadable: items without usable uuids: skipped and counted.
+        oldest_created_at: of all readable items, wanted or not; None unless each had a believable date.
+        last: nothing follows, for certain. A walk can also end without it: after `MAX_PAGES`.
     """
 
     executions: tuple[Execution, ...]
@@ -43,139 +46,148 @@ class Page:
     last: bool
 
 
-@dataclass(slots=True)
 class Walk:
-    """One reading of the list: the next question, and what each answer means for it."""
+    """One walk through a listing, from its head.
 
-    contract: ListContract
-    status: Status | None
-    since: datetime | None
-    pages: int = 0
-    received: int = 0
-    cursor: str | None = None
-    seen: set[str] = field(default_factory=set)
-    cursors: set[str] = field(default_factory=set)
+    Attributes:
+        query: what to ask next; None when the walk is over.
+        pages: how many have been taken.
+    """
 
-    def params(self) -> dict[str, str]:
-        """Return the query of the next page."""
-        contract = self.contract
-        params: dict[str, str] = {}
-        if contract.limit_param:
-            params[contract.limit_param] = str(contract.page_size)
-        if contract.status_param and self.status:
-            params[contract.status_param] = self.status.value
-        if contract.since_param and self.since:
-            params[contract.since_param] = _iso(self.since)
-        if contract.pagination == "offset":
-            params[contract.offset_param] = str(self.received)
-        elif contract.pagination == "page":
-            params[contract.page_param] = str(self.pages + 1)
-        elif contract.pagination == "cursor" and self.cursor:
-            params[contract.cursor_param] = self.cursor
-        return params
+    def __init__(self, contract: ListContract, *, status: Status | None, since: datetime | None) -> None:
+        self._contract = contract
+        self._status = status
+        self._fixed = _fixed_query(contract, status, since)
+        self._offset = 0
+        self._seen: set[str] = set()
+        self._cursors: set[str] = set()
+        self.pages = 0
+        self.query: Query | None = self._first_query()
 
-    def take(self, body: Any, now: datetime) -> Page:
-        """Return the page that an answer holds, and get ready for the next.
+    def take(self, data: Any, now: datetime) -> Page:
+        """Read the answer to `query` and move on.
 
-        `now` is by the API's clock.
+        Args:
+            data: parsed JSON.
+            now: by the API's clock.
 
         Raises:
-            Unreadable: there is no list of items in the answer.
+            Unreadable: there is no list where one should be, or no cursor; names the setting.
         """
-        items = items_of(body, self.contract)
+        items = _items_of(data, self._contract.items_field)
         read = [read_execution(item, now) for item in items]
-        executions = [each for each in read if each]
-        news = {each.uuid for each in executions} - self.seen
-        self.seen |= news
+        known = len(self._seen)
+        self._seen.update(
+            each.uuid if each else fingerprint_of(raw) for each, raw in zip(read, items, strict=True)
+        )
         self.pages += 1
-        self.received += len(items)
-        dates = [each.created_at for each in executions]
+        nothing_new = bool(items) and len(self._seen) == known
+        following = None if nothing_new else self._following(data, len(items))
+        self.query = following if self.pages < MAX_PAGES else None
+        readable = [each for each in read if each is not None]
+        dates = [each.created_at for each in readable if each.created_at is not None]
         return Page(
-            executions=tuple(each for each in executions if self.status in (None, each.status)),
+            executions=tuple(each for each in readable if self._status in (None, each.status)),
             received=len(items),
-            unreadable=len(items) - len(executions),
-            oldest_created_at=_oldest(dates),
-            last=self._is_last(body, items, news),
+            unreadable=len(items) - len(readable),
+            oldest_created_at=min(dates) if dates and len(dates) == len(readable) else None,
+            last=following is None,
         )
 
-    def _is_last(self, body: Any, items: list[Any], news: set[str]) -> bool:
-        # A short page is not the end (a server may cap it below what we asked); an empty one is, and so
-        # is one without anything new: that server does not page at all, or goes round in circles.
-        if not items or not news or self.pages >= MOST_PAGES or self.contract.pagination == "none":
-            return True
-        if self.contract.pagination != "cursor":
-            return False
-        self.cursor = next_cursor(body, self.contract)
-        if self.cursor is None or self.cursor in self.cursors:
-            return True
-        self.cursors.add(self.cursor)
-        return False
+    def take_nothing(self) -> Page:
+        """Read a 404 beyond the first page, which is how some servers say that there is no such page."""
+        self.query = None
+        return Page((), received=0, unreadable=0, oldest_created_at=None, last=True)
 
+    def _first_query(self) -> Query:
+        contract = self._contract
+        if contract.pagination == "offset":
+            return [*self._fixed, (contract.offset_param, "0")]
+        if contract.pagination == "page":
+            return [*self._fixed, (contract.page_param, "1")]
+        return self._fixed
 
-def items_of(body: Any, contract: ListContract) -> list[Any]:
-    """Return the items of a list answer: the array itself, or what the envelope holds.
-
-    Raises:
-        Unreadable: names what came and the setting to change; never a value.
-    """
-    if contract.items_field:
-        found = descend(body, contract.items_field)
-        if isinstance(found, list):
-            return found
-    elif isinstance(body, list):
-        return body
-    elif isinstance(body, dict):
-        for name in ENVELOPES:
-            if isinstance(body.get(name), list):
-                return list(body[name])
-    wanted = contract.items_field or "an array, or one under items, executions, data or results"
-    detail = (
-        f"{_shape(body)} came where {wanted} was expected: set KINETIC_LIST_ITEMS_FIELD or KINETIC_LIST_PATH"
-    )
-    raise Unreadable("no_items", detail, 200)
-
-
-def next_cursor(body: Any, contract: ListContract) -> str | None:
-    """Return the cursor of what follows: a plain value, or from a full URL's query; None at the end."""
-    found = descend(body, contract.next_field)
-    if isinstance(found, bool) or not isinstance(found, (str, int)) or found == "":
-        return None
-    cursor = str(found)
-    if len(cursor) > MAX_CURSOR_CHARS:
-        return None
-    if "://" in cursor or cursor.startswith(("/", "?")):
-        try:
-            linked: str | None = httpx.URL(cursor).params.get(contract.cursor_param)
-        except httpx.InvalidURL:
+    def _following(self, data: Any, received: int) -> Query | None:
+        contract = self._contract
+        if contract.pagination == "cursor":
+            return self._by_cursor(data)
+        if contract.pagination == "none" or not received:
             return None
-        return linked
-    return cursor
+        if contract.pagination == "page":
+            return [*self._fixed, (contract.page_param, str(self.pages + 1))]
+        # What came, not what was asked for: a server that caps the page would make us skip the rest.
+        self._offset += received
+        return [*self._fixed, (contract.offset_param, str(self._offset))]
+
+    def _by_cursor(self, data: Any) -> Query | None:
+        if isinstance(data, list):
+            if not data:
+                return None
+            raise _wrong("a bare array came, which has no room for a cursor", "KINETIC_LIST_PAGINATION")
+        cursor = _lookup(data, self._contract.next_field)
+        if cursor is None or cursor == "":
+            return None
+        if isinstance(cursor, int) and not isinstance(cursor, bool):
+            cursor = str(cursor)
+        if not isinstance(cursor, str) or len(cursor) > MAX_CURSOR_CHARS:
+            came = f"{self._contract.next_field} holds {shape_of(cursor)} that is no cursor"
+            raise _wrong(came, "KINETIC_LIST_NEXT_FIELD")
+        if cursor in self._cursors:
+            return None
+        self._cursors.add(cursor)
+        return _query_of_url(cursor) or [*self._fixed, (self._contract.cursor_param, cursor)]
 
 
-def descend(body: Any, path: str) -> Any:
-    """Return what a dotted path leads to; None when it leads nowhere.
+def _fixed_query(contract: ListContract, status: Status | None, since: datetime | None) -> Query:
+    """Return what every page's query begins with."""
+    query: Query = []
+    if contract.status_param and status is not None:
+        query.append((contract.status_param, status.value))
+    if contract.since_param and since is not None:
+        # Whole seconds, rounded down: a second too much is harmless, a second too little is not.
+        moment = since.astimezone(UTC).isoformat(timespec="seconds")
+        query.append((contract.since_param, moment.replace("+00:00", "Z")))
+    if contract.limit_param:
+        query.append((contract.limit_param, str(contract.page_size)))
+    return query
 
-    >>> descend({"page": {"next": "c"}}, "page.next"), descend({"page": None}, "page.next")
-    ('c', None)
+
+def _items_of(data: Any, field: str | None) -> list[Any]:
+    if isinstance(data, list):
+        return data
+    missing = object()
+    names = ENVELOPES if field is None else (field,)
+    found = [_lookup(data, name, missing) for name in names]
+    for value in found:
+        if isinstance(value, list):
+            return value
+    if None in found:  # `{"items": null}`: how some servers write an empty list
+        return []
+    wanted = "an array, or an object that holds one under " + " or ".join(names)
+    raise _wrong(f"expected {wanted}, got {shape_of(data)}", "KINETIC_LIST_ITEMS_FIELD and KINETIC_LIST_PATH")
+
+
+def _lookup(data: Any, dotted: str, default: object = None) -> Any:
+    """Return what `dotted` leads to, through objects only."""
+    for name in dotted.split("."):
+        if not isinstance(data, dict) or name not in data:
+            return default
+        data = data[name]
+    return data
+
+
+def _query_of_url(cursor: str) -> Query | None:
+    """Return the query of a cursor that is a whole URL; None for any other.
+
+    Only the query is taken: an answer must not choose the host that gets our key.
     """
-    if isinstance(body, Mapping) and path in body:
-        return body[path]
-    for step in path.split("."):
-        body = body.get(step) if isinstance(body, Mapping) else None
-    return body
+    if not cursor.startswith(("https://", "http://", "/", "?")) or "?" not in cursor:
+        return None
+    try:
+        return parse_qsl(urlsplit(cursor).query, keep_blank_values=True) or None
+    except ValueError:
+        return None
 
 
-def _oldest(dates: list[datetime | None]) -> datetime | None:
-    known = [date for date in dates if date]
-    return min(known) if known and len(known) == len(dates) else None
-
-
-def _shape(body: Any) -> str:
-    if isinstance(body, dict):
-        keys = ", ".join(clean_text(str(key)[:40], 40) for key in list(body)[:8])
-        return f"an object with the keys {keys or '(none)'}"
-    return {list: "an array", str: "a text", type(None): "null"}.get(type(body), "a number or truth value")
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+def _wrong(came: str, settings: str) -> Unreadable:
+    return Unreadable("unreadable_list", f"the list of executions: {came}; check {settings}")

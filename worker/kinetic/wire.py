@@ -18,11 +18,13 @@ MAX_UUID_CHARS = 200
 MAX_NAME_CHARS = 200
 MAX_URL_CHARS = 2000
 MAX_DATE_CHARS = 64
+_SHOWN_KEYS = 10
+_SHOWN_KEY_CHARS = 40
 LARGEST_COUNT = 2**53
 """JSON numbers from here on are not exact in every reader, and no count of steps gets there."""
 
 
-class NotJson(ValueError):
+class NotJsonError(ValueError):
     """The bytes are not JSON that we are willing to read."""
 
 
@@ -32,12 +34,12 @@ def parse_json(body: bytes) -> Any:
     Lone surrogates, NaN and Infinity are let through, as `json.loads` does.
 
     Raises:
-        NotJson: also for nesting deep enough to exhaust the stack and integers of thousands of digits.
+        NotJsonError: also for nesting deep enough to exhaust the stack and integers of thousands of digits.
     """
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as exc:  # ValueError covers JSON, encoding and huge integers
-        raise NotJson(type(exc).__name__) from exc
+        raise NotJsonError(type(exc).__name__) from exc
 
 
 def usable_uuid(value: object) -> bool:
@@ -107,3 +109,20 @@ def _count(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int):
         return None
     return value if 0 <= value < LARGEST_COUNT else None
+
+
+def shape_of(value: object) -> str:
+    """Describe JSON for a person who has to find the right setting: names at the top, never values.
+
+    >>> shape_of({"rows": [1], "total": 1}), shape_of([]), shape_of("secret")
+    ('an object with the keys rows, total', 'an array', 'a string')
+    """
+    if isinstance(value, dict):
+        if not value:
+            return "an empty object"
+        names = ", ".join(clean_text(name, _SHOWN_KEY_CHARS) or "?" for name in list(value)[:_SHOWN_KEYS])
+        return f"an object with the keys {names}" + (", …" if len(value) > _SHOWN_KEYS else "")
+    kinds: tuple[tuple[type, str], ...] = ((list, "an array"), (str, "a string"), (bool, "a boolean"))
+    return next(
+        (name for kind, name in kinds if isinstance(value, kind)), "null" if value is None else "a number"
+    )

@@ -113,11 +113,14 @@ class Ledger:
 
     async def in_doubt(self) -> list[Lineage]:
         """Return the lineages whose retry call may have made a clone that no record names yet."""
-        found = await self._all([("ZRANGE", self.keys.state(state), 0, -1) for state in DOUBTFUL_STATES])
-        lineages = await self.read([root for roots in found for root in roots])
-        return [
-            each for each in lineages.values() if isinstance(each, Lineage) and each.state in DOUBTFUL_STATES
-        ]
+        return await self._that_are(
+            DOUBTFUL_STATES, [("ZRANGE", self.keys.state(s), 0, -1) for s in DOUBTFUL_STATES]
+        )
+
+    async def held_since(self, moment: datetime) -> list[Lineage]:
+        """Return the lineages that were held at `moment` or later, and are."""
+        index = self.keys.state(State.HELD)
+        return await self._that_are((State.HELD,), [("ZRANGE", index, to_ms(moment), "+inf", "BYSCORE")])
 
     async def leave_alone(self, uuids: Iterable[str]) -> None:
         """Remember executions without dates that are older than the first start."""
@@ -155,7 +158,7 @@ class Ledger:
         if not uuids:
             return 0
         now = to_ms(self.clock.now())
-        looks = [item for uuid in uuids for item in (now, uuid)]
+        looks = [item for uuid in uuids for item in (0, uuid)]
         commands = [("HSETNX", self.keys.tracked_since, uuid, now) for uuid in uuids]
         *_, added = await self._all([*commands, ("ZADD", self.keys.tracked, "NX", *looks)])
         return int(added)
@@ -200,6 +203,11 @@ class Ledger:
         pairs = [item for member, moment in times.items() for item in (to_ms(moment), member)]
         if pairs:
             await self.connection.command("ZADD", index, "XX", *pairs)
+
+    async def _that_are(self, states: Sequence[State], queries: Sequence[Sequence[object]]) -> list[Lineage]:
+        roots = [root for found in await self._all(queries) for root in found]
+        lineages = (await self.read(roots)).values()
+        return [each for each in lineages if isinstance(each, Lineage) and each.state in states]
 
     async def _all(self, commands: Sequence[Sequence[object]]) -> list[Any]:
         answers = await self.connection.pipelined(commands)

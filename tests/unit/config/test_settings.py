@@ -157,7 +157,7 @@ def test_all_problems_at_once_in_order(lines: Lines) -> None:
         ("REDIS_URL", "localhost:6379", "the schemes are"),
         ("REDIS_URL", "redis://h:port/0", "the schemes are"),
         ("REDIS_URL", "redis://h/zero", "a database number"),
-        ("CELERY_BROKER_URL", "amqp://h", "the schemes are redis, rediss, redis+socket or sentinel"),
+        ("CELERY_BROKER_URL", "memory://h", "redis+socket, sentinel, amqp or amqps"),
         ("LEDGER_NAMESPACE", "{tag}", "without spaces or braces"),
         ("LEDGER_NAMESPACE", "a b", "without spaces or braces"),
         ("LEDGER_NAMESPACE", ":a", "without a colon at either end"),
