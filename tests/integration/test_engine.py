@@ -18,8 +18,7 @@ from worker.domain.lineage import Lineage, State
 from worker.domain.policy import Policy, PolicyBook
 from worker.engine import discover, resolve, submit
 from worker.engine import watch as look_at_what_is_due
-from worker.engine.context import Context
-from worker.engine.discover import CLOCK_MARGIN
+from worker.engine.context import CLOCK_MARGIN, Context
 from worker.kinetic import Throttled, Unauthorized, Unreachable
 
 

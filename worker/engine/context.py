@@ -17,6 +17,9 @@ from worker.domain.transitions import Change, Event
 from worker.kinetic import KineticError, Page, Throttled, Unauthorized
 from worker.ledger import Ledger, Outcome
 
+CLOCK_MARGIN = timedelta(seconds=5)
+"""What the API's clock and ours may disagree by beyond the skew that we measure: its `Date` header has
+whole seconds and some servers make it once a second."""
 FIRST_PROBE_IN = timedelta(seconds=5)
 _LOUD = frozenset(
     {"retry_unresolved", "retry_not_delivered", "retry_held", "retry_rejected", "retries_exhausted"}

@@ -7,24 +7,21 @@ cursor: what one poll misses the next one finds, what is seen twice costs one lo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from worker.domain import transitions
 from worker.domain.executions import Execution, Status
-from worker.domain.lineage import Lineage
 from worker.domain.policy import History, decide
 from worker.domain.transitions import Change, Hold
-from worker.engine.context import Context
+from worker.engine.context import CLOCK_MARGIN, Context
+from worker.engine.suspects import Suspects
 from worker.kinetic import KineticError, Page
 from worker.ledger import Outcome, Turn
 from worker.ledger.clock import from_ms, to_ms
 
 JOB = "discover"
-CLOCK_MARGIN = timedelta(seconds=5)
-"""What two clocks and a Date header of whole seconds may disagree by."""
 FARTHEST_HEAD = timedelta(hours=1)
 """A head poll reads back over the runs that may just have failed, but no farther: sweeps do the rest."""
 UNDATED_PAGES = 3
@@ -167,7 +164,7 @@ async def _take_in(ctx: Context, walk: _Walk, page: Page) -> int:
     unknown = [each for uuid, each in failures.items() if uuid not in owned]
     if not unknown:
         return 0
-    suspects = await _Suspects.of(ctx, unknown)
+    suspects = await Suspects.of(ctx, unknown)
     owned = await ctx.ledger.owners([each.uuid for each in unknown])
     seen_at = ctx.now()
     news = 0
@@ -204,40 +201,6 @@ async def _take_in(ctx: Context, walk: _Walk, page: Page) -> int:
     await ctx.ledger.leave_alone(undated_before_us)
     walk.left_alone += len(undated_before_us)
     return news
-
-
-@dataclass(frozen=True, slots=True)
-class _Suspects:
-    """Lineages of which an unknown failure may be the clone.
-
-    Attributes:
-        in_doubt: their calls are being settled; the failure waits for that.
-        held: nobody could tell, and a person decides. To take the failure for a new root would begin
-            the count of attempts anew, for ever; so it is held as well.
-    """
-
-    in_doubt: list[Lineage]
-    held: list[Lineage]
-    skew: timedelta
-
-    @classmethod
-    async def of(cls, ctx: Context, unknown: Sequence[Execution]) -> _Suspects:
-        """Read them; only lineages held since the oldest of the unknown was created can have made it."""
-        dates = [each.created_at - ctx.api.skew for each in unknown if each.created_at]
-        since = min(dates) - CLOCK_MARGIN if len(dates) == len(unknown) else from_ms(0)
-        return cls(await ctx.ledger.in_doubt(), await ctx.ledger.held_since(since), ctx.api.skew)
-
-    def still_in_doubt(self, execution: Execution) -> bool:
-        """Whether it may be the clone of a call that is being settled."""
-        return any(each.may_have_made(execution, self.skew, CLOCK_MARGIN) for each in self.in_doubt)
-
-    def hold(self, execution: Execution) -> Hold | None:
-        """Return why it must be held, if it may be the clone of a held lineage."""
-        for each in self.held:
-            if each.may_have_made(execution, self.skew, CLOCK_MARGIN):
-                detail = f"it may be the clone of the held lineage {each.root}; decide that one first"
-                return Hold("may_be_a_clone", detail)
-        return None
 
 
 def _far_enough(ctx: Context, walk: _Walk, page: Page, news: int) -> bool:

@@ -11,8 +11,7 @@ from worker.domain.executions import Execution
 from worker.domain.lineage import Lineage, State
 from worker.domain.resolving import Clarity, Doubt, Finding, match
 from worker.domain.transitions import Change
-from worker.engine.context import Context
-from worker.engine.discover import CLOCK_MARGIN
+from worker.engine.context import CLOCK_MARGIN, Context
 from worker.kinetic import KineticError
 from worker.ledger import Outcome, Turn
 
