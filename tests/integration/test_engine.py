@@ -190,6 +190,34 @@ async def test_a_pause_holds_every_kind_of_call(ctx: Context, api: ScriptedApi) 
     assert (api.calls, api.pages_read) == ([], pages)
 
 
+async def test_a_gate_that_another_worker_closed_stops_the_rest_of_a_batch(
+    with_options: Callable[..., Context], api: ScriptedApi
+) -> None:
+    """The intent itself is refused: what was claimed before the gate closed is not sent, and not lost."""
+    ctx = with_options(submit_concurrency=1)
+
+    async def meanwhile(api: ScriptedApi, of: str) -> Delivery:
+        await ctx.ledger.gate.pause("rate_limited", timedelta(minutes=1))
+        return Accepted(api.make_clone(of))
+
+    api.answers.append(meanwhile)
+    api.add(failed("a"), failed("b"))
+    await discover(ctx)
+    await submit(ctx)
+    assert len(api.calls) == 1
+    assert len(await roots_in(ctx, State.SCHEDULED)) == 1
+
+
+async def test_the_policy_is_asked_again_right_before_the_call(ctx: Context, api: ScriptedApi) -> None:
+    """A deploy that switches a workflow off stops what was scheduled before it."""
+    api.add(failed("a"))
+    await discover(ctx)
+    ctx.policies = PolicyBook(Policy(enabled=False))
+    await submit(ctx)
+    lineage = await lineage_of(ctx, "a")
+    assert (lineage.state, lineage.reason, api.calls) == (State.REJECTED, "policy_disabled", [])
+
+
 async def test_trouble_with_the_list_loses_nothing(ctx: Context, api: ScriptedApi) -> None:
     """An unreachable list is tried again; the failures are found then."""
     api.add(failed("a"))
