@@ -6,6 +6,7 @@ an outage the queue holds a few ticks, not thousands.
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,12 +15,14 @@ from celery import Celery, signals
 from config.logging import configure_logging
 from config.settings import Settings
 from worker import runtime
-from worker.health import WorkerHeartbeat
+from worker.heartbeat import WorkerHeartbeat
 from worker.ledger.connection import sentinel_address
 
 NEVER_RUN = datetime(2000, 1, 1, tzinfo=UTC)
 SHORTEST_EXPIRY = timedelta(seconds=15)
 """A tick expires by the clock of the machine that runs it: leave room for clocks that disagree."""
+CHATTY = ("celery.worker.strategy", "celery.app.trace", "celery.worker.request", "celery.beat")
+"""Say every tick twice a second at INFO; what a tick did is said by our own events."""
 LAST_RESORT = timedelta(minutes=5)
 """Batches end by themselves; this ends a process that does not."""
 
@@ -81,6 +84,7 @@ def make_app(config: Settings) -> Celery:
         worker_concurrency=config.worker.concurrency,
         worker_prefetch_multiplier=1,
         worker_redirect_stdouts=False,
+        worker_log_level=config.log.level,
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
         worker_enable_remote_control=False,
@@ -96,6 +100,8 @@ def make_app(config: Settings) -> Celery:
 def _set_up_logging(**_: object) -> None:
     config = runtime.settings()
     configure_logging(config.log.level, config.log.format, secrets=config.secrets)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]  # Celery has no types

@@ -9,11 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-from celery import bootsteps
-
-TOUCH_EVERY_S = 5.0
 STALE_AFTER_S = 30.0
 
 
@@ -36,23 +32,3 @@ def age_s(role: str) -> float | None:
         return max(0.0, time.time() - sign_of_life(role).stat().st_mtime)
     except OSError:
         return None
-
-
-class WorkerHeartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
-    """Touches the worker's file from its own timer, so a stuck main loop shows."""
-
-    requires = frozenset({"celery.worker.components:Timer"})
-
-    def __init__(self, parent: Any, **kwargs: Any) -> None:
-        self._entry: Any = None
-        super().__init__(parent, **kwargs)
-
-    def start(self, parent: Any) -> None:
-        """Begin touching."""
-        touch("worker")
-        self._entry = parent.timer.call_repeatedly(TOUCH_EVERY_S, touch, ("worker",))
-
-    def stop(self, parent: Any) -> None:  # noqa: ARG002  # Celery's signature
-        """Stop touching."""
-        if self._entry:
-            self._entry.cancel()

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from functools import cache
 
 import structlog
 
@@ -36,14 +35,25 @@ _reached = multiprocessing.Event()
 _started_s = time.monotonic()
 
 
-@cache
+_settings: Settings | None = None
+
+
+def use(config: Settings) -> None:
+    """Take settings that were loaded already for those of this process."""
+    global _settings  # noqa: PLW0603  # the one thing that is of the process and not of an object
+    _settings = config
+
+
 def settings() -> Settings:
     """Return this process's settings; on bad ones say what is wrong, a line each, and end with code 2."""
-    try:
-        return load_settings(require_api=True)
-    except SettingsError as error:
-        print(error, file=sys.stderr)  # noqa: T201  # there is no logging without settings
-        raise SystemExit(2) from None
+    if _settings is None:
+        try:
+            use(load_settings(require_api=True))
+        except SettingsError as error:
+            print(error, file=sys.stderr)  # noqa: T201  # there is no logging without settings
+            raise SystemExit(2) from None
+    assert _settings is not None  # noqa: S101
+    return _settings
 
 
 def endpoint(config: Settings) -> Endpoint:

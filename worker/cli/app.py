@@ -1,0 +1,92 @@
+"""The command group: names, lazy loading, and what every error looks like to a person."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from worker.cli.errors import CommandError
+
+COMMANDS = {
+    "worker": "worker.cli.daemons:worker",
+    "beat": "worker.cli.daemons:beat",
+    "up": "worker.cli.up:up",
+    "check": "worker.cli.check:check",
+    "config": "worker.cli.config:config",
+    "status": "worker.cli.status:status",
+    "list": "worker.cli.lineages:list_lineages",
+    "show": "worker.cli.show:show",
+    "track": "worker.cli.lineages:track",
+    "policy": "worker.cli.policy:policy",
+    "health": "worker.cli.health:health",
+}
+"""In the order of the help."""
+
+EXIT_CODES = """\b
+Exit codes: 0 fine · 1 the answer is no · 2 wrong usage or settings · 3 Redis or the API cannot be reached
+"""
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        """Return the names, in the order in which a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import and return a command; None for a name that there is not."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUMMARIES.items()))
+
+
+SUMMARIES = {
+    "worker": "Do the work: a Celery worker. Any number of them.",
+    "beat": "Wake the workers: Celery beat. One is enough, two do no harm.",
+    "up": "Run everything in one terminal, against a simulated Kinetic unless one is set.",
+    "check": "Examine everything the worker depends on, with the cure for what is wrong.",
+    "config": "Show the settings in force and where each came from.",
+    "status": "Show states, counters, what is due next, and whether work is suspended.",
+    "list": "List lineages: what failed, where it stands and why.",
+    "show": "Tell the story of one failure; any execution of it will do.",
+    "track": "Watch executions by uuid, whether or not a list shows them.",
+    "policy": "Explain which retry policy applies and when attempts fall.",
+    "health": "Answer a container's health check.",
+}
+
+
+@click.group(cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="kinetic-retry-worker", prog_name="kinetic-retry")
+def cli() -> None:
+    """Retry failed Kinetic executions by policy: never twice, never forgotten, always with a reason.
+
+    Start with `kinetic-retry up` to see it work, `kinetic-retry check` to set it up.
+    """
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code. No traceback reaches a person for what can go wrong outside."""
+    try:
+        result: Any = cli.main(args=list(arguments), prog_name="kinetic-retry", standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except CommandError as error:
+        click.echo(str(error), err=True)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,132 @@
+"""`status`: the ledger at a glance."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from worker.cli.output import ago, clock, console, echo_json, iso, rough
+from worker.cli.session import with_ledger
+from worker.domain.lineage import State
+from worker.ledger.reports import Reports, Summary
+
+COLOURS = {
+    State.SCHEDULED: "cyan",
+    State.SUBMITTING: "blue",
+    State.RUNNING: "blue",
+    State.UNRESOLVED: "yellow",
+    State.HELD: "yellow",
+    State.RECOVERED: "green",
+    State.EXHAUSTED: "red",
+    State.REJECTED: "red",
+    State.CANCELLED: "dim",
+}
+MEANINGS = {
+    State.SCHEDULED: "the next retry is due at a time",
+    State.SUBMITTING: "a retry call is under way",
+    State.RUNNING: "the clone is watched",
+    State.UNRESOLVED: "a call whose outcome is being found out",
+    State.HELD: "a person decides",
+    State.RECOVERED: "a run completed",
+    State.EXHAUSTED: "attempts or deadline used up",
+    State.REJECTED: "more attempts would change nothing",
+    State.CANCELLED: "ended by a person",
+}
+
+
+@click.command(short_help="Show states, counters, what is due next, and whether work is suspended.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object: states, counters, next_due, ticks, …")
+@click.option("--watch", "watch_s", type=float, metavar="SECONDS", help="Show it anew every so many seconds.")
+def status(as_json: bool, watch_s: float | None) -> None:  # noqa: FBT001
+    """Show the ledger at a glance: how many lineages are in each state, and whether work goes on.
+
+    \b
+    Examples:
+      kinetic-retry status
+      kinetic-retry status --watch 2
+      kinetic-retry status --json | jq .states.exhausted
+    """
+    while True:
+        summary = with_ledger(lambda ledger: Reports(ledger).summary())
+        if as_json:
+            echo_json(as_object(summary))
+        else:
+            screen = console()
+            if watch_s:
+                screen.clear()
+            screen.print(table(summary))
+            for line in lines(summary):
+                screen.print(line)
+        if not watch_s:
+            return
+        time.sleep(watch_s)
+
+
+def as_object(summary: Summary) -> dict[str, Any]:
+    """Return the summary as `--json` prints it; every state is always there."""
+    gate = summary.gate
+    return {
+        "now": iso(summary.now),
+        "states": {state.value: count for state, count in summary.states.items()},
+        "counters": summary.counters,
+        "next_due": iso(summary.next_due),
+        "ticks": {
+            job: {
+                "finished_at": iso(tick.finished_at),
+                "age_s": round((summary.now - tick.finished_at).total_seconds(), 3),
+                "duration_s": tick.duration.total_seconds(),
+                "did": tick.did,
+            }
+            for job, tick in summary.ticks.items()
+        },
+        "suspended": bool(gate.suspended),
+        "suspended_reason": gate.suspended or None,
+        "suspended_since": iso(gate.since),
+        "paused_until": iso(gate.paused_until),
+        "pause_reason": gate.pause_reason or None,
+        "started_at": iso(summary.started_at),
+        "tracked": summary.tracked,
+    }
+
+
+def table(summary: Summary) -> Any:
+    """Return the table of states."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    grid = Table(box=SIMPLE_HEAD, pad_edge=False)
+    grid.add_column("state")
+    grid.add_column("lineages", justify="right")
+    grid.add_column("meaning", style="dim")
+    for state, count in summary.states.items():
+        colour = COLOURS[state] if count else "dim"
+        grid.add_row(f"[{colour}]{state.value}[/]", f"[{colour}]{count}[/]", MEANINGS[state])
+    return grid
+
+
+def lines(summary: Summary) -> list[str]:
+    """Return what the table cannot say."""
+    now, gate = summary.now, summary.gate
+    said = []
+    if gate.suspended:
+        since = f" since {clock(gate.since, now)}" if gate.since else ""
+        said.append(
+            f"[bold red]suspended[/]{since}: {gate.suspended}. Check KINETIC_API_KEY: kinetic-retry check"
+        )
+    if gate.paused_until:
+        said.append(f"[yellow]paused[/] until {clock(gate.paused_until, now)}: {gate.pause_reason}")
+    due = f"{clock(summary.next_due, now)} ({ago(summary.next_due, now)})" if summary.next_due else "nothing"
+    said.append(f"next due   {due}")
+    if summary.started_at:
+        said.append(f"started    {clock(summary.started_at, now)}; older failures are left alone")
+    else:
+        said.append("started    never: no worker has reached this ledger yet")
+    if summary.tracked:
+        said.append(f"tracked    {summary.tracked} executions by uuid")
+    for job, tick in summary.ticks.items():
+        did = ", ".join(f"{what.replace('_', ' ')} {count}" for what, count in tick.did.items() if count)
+        took = rough(tick.duration)
+        said.append(f"{job:<10} {ago(tick.finished_at, now)}, took {took}{': ' + did if did else ''}")
+    return said
