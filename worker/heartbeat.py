@@ -1,4 +1,4 @@
-"""The worker's sign of life, given from Celery's own timer. Apart from `health`, which must not import Celery."""
+"""The worker's sign of life, given by Celery's own timer. `health` itself must not import Celery."""
 
 from __future__ import annotations
 

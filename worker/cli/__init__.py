@@ -1,4 +1,4 @@
-"""The command line `kinetic-retry`. Commands are imported when they are asked for, so that each starts fast."""
+"""The command line `kinetic-retry`. Commands are imported when they are asked for: each starts fast."""
 
 from __future__ import annotations
 

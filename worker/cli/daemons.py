@@ -1,4 +1,4 @@
-"""`worker` and `beat`: check the settings, then become Celery in this same process, so that signals arrive."""
+"""`worker` and `beat`: check the settings, then become Celery in this process, so that signals arrive."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -71,7 +71,7 @@ def _app(*, require_api: bool) -> Any:
     return app
 
 
-def _refuse(error: Any) -> None:
+def _refuse(error: Any) -> NoReturn:
     """Say what is wrong with the settings, in the format that the log would have, and end."""
     as_text = os.environ.get("LOG_FORMAT", "json").strip().lower() == "console"
     for problem in error.problems:

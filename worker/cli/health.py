@@ -12,7 +12,7 @@ from worker.health import STALE_AFTER_S, age_s
 @click.command(short_help="Answer a container's health check.")
 @click.argument("role", type=click.Choice(["worker", "beat"]))
 @click.option("--json", "as_json", is_flag=True, help="Print an object instead of a line.")
-def health(role: str, as_json: bool) -> int:  # noqa: FBT001  # click hands flags over like that
+def health(role: str, as_json: bool) -> int:
     """Say whether the worker or beat of this container is alive: exit code 0, or 1.
 
     Worker and beat touch a file every few seconds; this reads its age. Whether work gets done is shown by

@@ -39,7 +39,7 @@ MEANINGS = {
 @click.command(short_help="Show states, counters, what is due next, and whether work is suspended.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object: states, counters, next_due, ticks, …")
 @click.option("--watch", "watch_s", type=float, metavar="SECONDS", help="Show it anew every so many seconds.")
-def status(as_json: bool, watch_s: float | None) -> None:  # noqa: FBT001
+def status(as_json: bool, watch_s: float | None) -> None:
     """Show the ledger at a glance: how many lineages are in each state, and whether work goes on.
 
     \b

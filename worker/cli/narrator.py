@@ -1,0 +1,69 @@
+"""One readable line for each log line that matters to someone watching."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from worker.cli.output import name, rough
+
+Line = Mapping[str, Any]
+COLUMN = 30
+
+
+def narrate(line: str) -> str | None:
+    """Return a log line (JSON) in words, as rich markup; None for what nobody watching needs."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return f"[yellow]{name(line, 300)}[/]" if line.strip() else None
+    if not isinstance(entry, dict):
+        return None
+    event = str(entry.get("event", ""))
+    words = WORDS.get(event)
+    if words:
+        time = str(entry.get("timestamp", ""))[11:19]
+        who = name(str(entry.get("workflow_name", "")), 44)
+        return (
+            f"[dim]{name(time)}[/] {_padded(words(entry))} [bold]{who}[/] [dim]{_short(entry.get('root'))}[/]"
+        )
+    if entry.get("level") in ("warning", "error", "critical"):
+        detail = name(str(entry.get("detail", "")), 200)
+        return f"[yellow]{name(event, 200)}[/] {detail}"
+    return None
+
+
+def _padded(markup: str) -> str:
+    from rich.text import Text
+
+    return markup + " " * max(0, COLUMN - Text.from_markup(markup).cell_len)
+
+
+def _scheduled(entry: Line) -> str:
+    wait = rough(timedelta(seconds=float(entry.get("delay", 0))))
+    return f"  attempt {entry.get('attempt')} of {entry.get('max_attempts')} in {wait}"
+
+
+def _recovered(entry: Line) -> str:
+    took = rough(timedelta(seconds=float(entry.get("duration", 0))))
+    return f"[green]✓ recovered[/] by attempt {entry.get('attempt')}, {took}"
+
+
+def _short(uuid: object) -> str:
+    return name(str(uuid or ""), 200)[:8]
+
+
+WORDS: Mapping[str, Callable[[Line], str]] = {
+    "execution_discovered": lambda _: "[red]✗ failed[/]",
+    "retry_scheduled": _scheduled,
+    "retry_accepted": lambda entry: f"  [blue]→ clone[/] {_short(entry.get('clone_uuid'))}",
+    "attempt_failed": lambda entry: f"  [red]attempt {entry.get('attempt')} failed[/]",
+    "execution_recovered": _recovered,
+    "retries_exhausted": lambda entry: f"[bold red]gave up[/] {name(str(entry.get('reason', '')))}",
+    "retry_rejected": lambda entry: f"[bold red]rejected[/] {name(str(entry.get('reason', '')))}",
+    "retry_not_delivered": lambda entry: f"  [yellow]not delivered[/] {name(str(entry.get('reason', '')))}",
+    "retry_unresolved": lambda entry: f"  [yellow]outcome unknown[/] {name(str(entry.get('reason', '')))}",
+    "retry_held": lambda entry: f"[yellow]held[/] {name(str(entry.get('reason', '')))}",
+}

@@ -1,0 +1,154 @@
+"""`policy explain`: which policy applies to a workflow, and when its attempts fall."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+from config.durations import format_duration
+from worker.cli.output import clock, console, echo_json, iso, name, rough
+from worker.cli.session import settings
+from worker.domain.policy import Policy, PolicyBook, delay_band
+
+BAR_CHARS = 48
+
+
+@click.group(short_help="Explain which retry policy applies and when attempts fall.")
+def policy() -> None:
+    """Look at retry policies."""
+
+
+@policy.command()
+@click.option(
+    "--workflow", metavar="NAME|UUID", default="", help="A workflow's name or uuid; default: any other."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print an object.")
+def explain(workflow: str, as_json: bool) -> None:
+    """Say which policy applies to a workflow, and when its attempts fall if it fails now.
+
+    Each run is taken to fail at once; real runs push the later attempts back by the time they take.
+
+    \b
+    Examples:
+      kinetic-retry policy explain
+      kinetic-retry policy explain --workflow 'Eligibility checks'
+    """
+    book = settings().retry.policies
+    chosen, entry = book.for_workflow(workflow, workflow)
+    now = datetime.now(UTC)
+    attempts = _attempts(chosen, now)
+    if as_json:
+        echo_json(_object(chosen, entry, attempts))
+        return
+    screen = console()
+    for line in [*_entries(book, workflow, entry), *_rules(chosen)]:
+        screen.print(line)
+    if attempts and chosen.enabled:
+        screen.print(_table(attempts, chosen, now))
+
+
+def _attempts(chosen: Policy, now: datetime) -> list[dict[str, Any]]:
+    """Return a row per attempt: the band of its delay, and of when it falls; `cut` when past the deadline."""
+    rows = []
+    earliest = latest = timedelta(0)
+    for number in range(1, chosen.max_attempts + 1):
+        shortest, longest = delay_band(chosen, number)
+        earliest, latest = earliest + shortest, latest + longest
+        rows.append(
+            {
+                "attempt": number,
+                "delay": (shortest, longest),
+                "after": (earliest, latest),
+                "at": (now + min(earliest, chosen.deadline), now + min(latest, chosen.deadline)),
+                "cut": earliest > chosen.deadline,
+            }
+        )
+        if rows[-1]["cut"]:
+            break
+    return rows
+
+
+def _entries(book: PolicyBook, workflow: str, entry: str) -> list[str]:
+    who = f"the workflow {name(workflow)}" if workflow else "a workflow that no entry names"
+    lines = [f"For {who} the policy [bold]{name(entry)}[/] applies."]
+    if not book.entries:
+        lines.append("[dim]There is no policy file (RETRY_POLICY_FILE): the default is for all.[/]")
+    for each in book.entries:
+        mark = "[green]✓[/]" if each.matches(workflow, workflow) else "[dim]·[/]"
+        globs = ", ".join(each.name_globs)
+        lines.append(f"  {mark} {name(each.name)} [dim]{name(globs, 120)}[/]")
+    return lines
+
+
+def _rules(chosen: Policy) -> list[str]:
+    if not chosen.enabled:
+        return ["[yellow]It is switched off: failures are recorded as rejected (policy_disabled).[/]"]
+    if chosen.max_attempts == 0:
+        return ["[yellow]It allows no attempts: failures are only reported.[/]"]
+    growth = f" x {chosen.multiplier:g}" if chosen.backoff.value == "exponential" else ""
+    return [
+        f"{chosen.max_attempts} attempts, {chosen.backoff.value} backoff from "
+        f"{format_duration(chosen.base_delay)}{growth}, at most {format_duration(chosen.max_delay)}, {chosen.jitter.value} jitter; "
+        f"none starts later than {format_duration(chosen.deadline)} after the first failure."
+    ]
+
+
+def _table(attempts: list[dict[str, Any]], chosen: Policy, now: datetime) -> Any:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    grid = Table(box=SIMPLE_HEAD, pad_edge=False)
+    span = min(max(row["after"][1] for row in attempts), chosen.deadline) or timedelta(seconds=1)
+    grid.add_column("attempt", justify="right")
+    grid.add_column("delay")
+    grid.add_column("falls at (UTC)")
+    grid.add_column("after the failure")
+    grid.add_column(f"now{'·' * (BAR_CHARS - len('now') - len(rough(span)))}{rough(span)}", no_wrap=True)
+    for row in attempts:
+        if row["cut"]:
+            grid.add_row(str(row["attempt"]), "", "", "[red]past the deadline[/]", "[red]never[/]")
+            continue
+        times = [clock(moment, now) for moment in row["at"]]
+        grid.add_row(
+            str(row["attempt"]),
+            _band([rough(each) for each in row["delay"]]),
+            _band(times),
+            _band([rough(each) for each in row["after"]]),
+            _bar(row["after"], span),
+        )
+    return grid
+
+
+def _band(ends: list[str]) -> str:
+    return ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
+
+
+def _bar(after: tuple[timedelta, timedelta], span: timedelta) -> str:
+    first, last = (min(BAR_CHARS - 1, int(each / span * (BAR_CHARS - 1))) for each in after)
+    return f"[dim]{'·' * first}[/][cyan]{'█' * (last - first + 1)}[/][dim]{'·' * (BAR_CHARS - 1 - last)}[/]"
+
+
+def _object(chosen: Policy, entry: str, attempts: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "policy": entry,
+        "enabled": chosen.enabled,
+        "max_attempts": chosen.max_attempts,
+        "backoff": chosen.backoff.value,
+        "base_delay_s": chosen.base_delay.total_seconds(),
+        "multiplier": chosen.multiplier,
+        "max_delay_s": chosen.max_delay.total_seconds(),
+        "jitter": chosen.jitter.value,
+        "deadline_s": chosen.deadline.total_seconds(),
+        "attempts": [
+            {
+                "attempt": row["attempt"],
+                "delay_s": [each.total_seconds() for each in row["delay"]],
+                "after_s": [each.total_seconds() for each in row["after"]],
+                "at": [iso(each) for each in row["at"]],
+                "past_deadline": row["cut"],
+            }
+            for row in attempts
+        ],
+    }

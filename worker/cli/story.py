@@ -1,0 +1,124 @@
+"""Makes sentences of a lineage and its events. Everything from outside is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from worker.cli.output import ago, clock, name, rough
+from worker.domain.lineage import Lineage, State
+from worker.ledger.reports import StoredEvent
+
+Facts = Mapping[str, Any]
+
+VERDICTS = {
+    State.SCHEDULED: "[cyan]waits for its next attempt[/]",
+    State.SUBMITTING: "[blue]a retry call is under way[/]",
+    State.RUNNING: "[blue]its clone is running[/]",
+    State.UNRESOLVED: "[yellow]the outcome of a call is being found out; nothing is sent meanwhile[/]",
+    State.HELD: "[bold yellow]held: a person decides[/]",
+    State.RECOVERED: "[bold green]recovered[/]",
+    State.EXHAUSTED: "[bold red]exhausted[/]",
+    State.REJECTED: "[bold red]rejected[/]",
+    State.CANCELLED: "[bold]cancelled[/]",
+}
+
+
+def tell(lineage: Lineage, events: list[StoredEvent], now: datetime) -> list[str]:
+    """Return the story as lines of rich markup, times in UTC.
+
+    Told from the events as far as the stream still has them, else from the record.
+    """
+    title = name(lineage.workflow_name) or name(lineage.workflow_uuid) or "a workflow without a name"
+    head = f"[bold]{title}[/]  execution {name(lineage.root, 200)}"
+    whole = bool(events) and events[0].name == "execution_discovered"
+    steps = _from_events(lineage, events) if whole else _from_record(lineage)
+    body = [f"  [dim]{clock(at, now)}[/]  {words}" for at, words in steps]
+    return [head, *body, *_ending(lineage, now)]
+
+
+def _from_events(lineage: Lineage, events: list[StoredEvent]) -> list[tuple[datetime, str]]:
+    steps = [(lineage.root_failed_at, "the execution failed")]
+    for event in events:
+        facts = event.facts
+        if event.name == "execution_discovered":
+            late = rough(max(event.at - lineage.root_failed_at, timedelta(0)))
+            how = "found in the list" if lineage.source == "list" else "seen by looking at it"
+            steps.append((event.at, f"{how}, {late} later"))
+        else:
+            sentence = SENTENCES.get(event.name)
+            steps.append((event.at, sentence(facts) if sentence else name(event.name)))
+    return steps
+
+
+def _from_record(lineage: Lineage) -> list[tuple[datetime, str]]:
+    steps = [(lineage.root_failed_at, "the execution failed"), (lineage.seen_at, "noticed")]
+    for number, attempt in enumerate(lineage.attempts, 1):
+        clone = f"its clone is {name(attempt.clone, 200)} [dim]({name(attempt.evidence, 300)})[/]"
+        steps += [(attempt.submitted_at, f"attempt {number}: retry call sent"), (attempt.accepted_at, clone)]
+        if attempt.ended_at:
+            colour = "green" if attempt.outcome == "completed" else "red"
+            steps.append((attempt.ended_at, f"[{colour}]the clone ended: {name(attempt.outcome)}[/]"))
+    return steps
+
+
+def _ending(lineage: Lineage, now: datetime) -> list[str]:
+    spent = len(lineage.attempts)
+    attempts = f"{spent} attempt{'' if spent == 1 else 's'}"
+    words = VERDICTS[lineage.state]
+    if lineage.state is State.RECOVERED:
+        ended = lineage.newest.ended_at if lineage.attempts else None
+        took = rough((ended or lineage.since) - lineage.root_failed_at)
+        return [f"  → {words} after {attempts}, {took} after the first failure"]
+    if lineage.state is State.SCHEDULED and lineage.due_at:
+        words += f", due {clock(lineage.due_at, now)} ({ago(lineage.due_at, now)})"
+    lines = [f"  → {words}; {attempts} so far"]
+    if lineage.reason:
+        detail = f": {name(lineage.detail, 400)}" if lineage.detail else ""
+        lines.append(f"    reason: {name(lineage.reason)}{detail}")
+    return lines
+
+
+def _scheduled(facts: Facts) -> str:
+    wait = rough(timedelta(seconds=facts.get("delay", 0)))
+    policy = name(str(facts.get("policy", "default")))
+    which = f"attempt {facts.get('attempt')} of {facts.get('max_attempts')}"
+    return f"{which} scheduled for {_time(facts)}, {wait} after the failure (policy {policy})"
+
+
+def _accepted(facts: Facts) -> str:
+    clone, evidence = name(str(facts.get("clone_uuid", "")), 200), str(facts.get("evidence", ""))
+    if evidence == "201":
+        return f"Kinetic answered with the clone {clone}"
+    return f"the clone is {clone} [dim]({name(evidence, 300)})[/]"
+
+
+def _because(facts: Facts) -> str:
+    reason, detail = name(str(facts.get("reason", ""))), name(str(facts.get("detail", "")), 300)
+    return f"{reason}: {detail}" if detail else reason
+
+
+def _time(facts: Facts) -> str:
+    return name(str(facts.get("due_at", "")))[11:19]
+
+
+SENTENCES: Mapping[str, Callable[[Facts], str]] = {
+    "retry_scheduled": _scheduled,
+    "retry_submitted": lambda facts: f"attempt {facts.get('attempt')}: intent on record, retry call sent",
+    "retry_accepted": _accepted,
+    "retry_not_delivered": lambda facts: (
+        f"[yellow]no clone was made[/] ({_because(facts)}); no attempt is spent; again at {_time(facts)}"
+    ),
+    "retry_unresolved": lambda facts: (
+        f"[yellow]whether a clone was made is not known[/] ({_because(facts)}); looking for it"
+    ),
+    "retry_held": lambda facts: f"[yellow]held[/] ({_because(facts)})",
+    "attempt_failed": lambda facts: f"[red]attempt {facts.get('attempt')} failed[/]",
+    "execution_recovered": lambda facts: (
+        f"[green]{'the clone' if facts.get('attempt') else 'it'} completed[/]"
+    ),
+    "retries_exhausted": lambda facts: f"[red]no further attempt[/] ({_because(facts)})",
+    "retry_rejected": lambda facts: f"[red]no further attempt[/] ({_because(facts)})",
+}
+"""Of everything but the discovery, which needs the lineage."""
