@@ -34,5 +34,10 @@ def config(changed: bool, as_json: bool) -> None:
     for row in shown:
         value = name(str(row.value), 120)
         mark = value if row.source == "default" else f"[bold]{value}[/]"
-        grid.add_row(row.variable, mark, name(row.source), name(row.description, 120))
+        grid.add_row(
+            row.variable,
+            mark,
+            name(row.source),
+            name(row.description.replace("**", "").replace("`", ""), 120),
+        )
     console().print(grid)

@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from config.durations import format_duration
-from worker.cli.output import clock, console, echo_json, iso, name, rough
+from worker.cli.output import console, echo_json, iso, name, rough
 from worker.cli.session import settings
 from worker.domain.policy import Policy, PolicyBook, delay_band
 
-BAR_CHARS = 48
+BAR_CHARS = 32
 
 
 @click.group(short_help="Explain which retry policy applies and when attempts fall.")
@@ -90,7 +90,8 @@ def _rules(chosen: Policy) -> list[str]:
     growth = f" x {chosen.multiplier:g}" if chosen.backoff.value == "exponential" else ""
     return [
         f"{chosen.max_attempts} attempts, {chosen.backoff.value} backoff from "
-        f"{format_duration(chosen.base_delay)}{growth}, at most {format_duration(chosen.max_delay)}, {chosen.jitter.value} jitter; "
+        f"{format_duration(chosen.base_delay)}{growth}, at most {format_duration(chosen.max_delay)}, "
+        f"{chosen.jitter.value} jitter; "
         f"none starts later than {format_duration(chosen.deadline)} after the first failure."
     ]
 
@@ -101,24 +102,29 @@ def _table(attempts: list[dict[str, Any]], chosen: Policy, now: datetime) -> Any
 
     grid = Table(box=SIMPLE_HEAD, pad_edge=False)
     span = min(max(row["after"][1] for row in attempts), chosen.deadline) or timedelta(seconds=1)
-    grid.add_column("attempt", justify="right")
-    grid.add_column("delay")
-    grid.add_column("falls at (UTC)")
-    grid.add_column("after the failure")
-    grid.add_column(f"now{'·' * (BAR_CHARS - len('now') - len(rough(span)))}{rough(span)}", no_wrap=True)
+    grid.add_column("attempt", justify="right", no_wrap=True)
+    grid.add_column("delay", no_wrap=True)
+    grid.add_column("falls at (UTC)", no_wrap=True)
+    scale = f"now{'·' * (BAR_CHARS - len('now') - len(rough(span)))}{rough(span)}"
+    grid.add_column(scale, no_wrap=True)
     for row in attempts:
         if row["cut"]:
-            grid.add_row(str(row["attempt"]), "", "", "[red]past the deadline[/]", "[red]never[/]")
+            grid.add_row(str(row["attempt"]), "", "", "[red]never: past the deadline[/]")
             continue
-        times = [clock(moment, now) for moment in row["at"]]
         grid.add_row(
             str(row["attempt"]),
             _band([rough(each) for each in row["delay"]]),
-            _band(times),
-            _band([rough(each) for each in row["after"]]),
+            _band([_minute(moment, now) for moment in row["at"]]),
             _bar(row["after"], span),
         )
     return grid
+
+
+def _minute(moment: datetime, now: datetime) -> str:
+    """Return a time of day; with seconds while they matter, with the day when it is another."""
+    if moment - now < timedelta(minutes=10):
+        return moment.strftime("%H:%M:%S")
+    return moment.strftime("%H:%M" if moment.date() == now.date() else "%a %H:%M")
 
 
 def _band(ends: list[str]) -> str:

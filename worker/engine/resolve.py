@@ -117,6 +117,8 @@ async def _list(ctx: Context, turn: Turn, earliest: datetime) -> tuple[list[Exec
             break
         if ctx.stopping() or not await ctx.ledger.jobs.extend(turn):
             return None
+    else:
+        return None  # the walk was cut at its bound
     return list(executions.values()), unreadable
 
 
