@@ -32,7 +32,7 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
     "simulator": ("simulator",),
     "httpx": ("worker.kinetic",),
     "redis": ("worker.ledger",),
-    "celery": ("worker.beat", "worker.celery_app", "worker.cli", "worker.health", "worker.tasks"),
+    "celery": ("worker.beat", "worker.celery_app", "worker.cli", "worker.heartbeat", "worker.tasks"),
     "fastapi": ("simulator",),
     "starlette": ("simulator",),
     "uvicorn": ("simulator",),

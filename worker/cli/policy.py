@@ -12,7 +12,7 @@ from worker.cli.output import console, echo_json, iso, name, rough
 from worker.cli.session import settings
 from worker.domain.policy import Policy, PolicyBook, delay_band
 
-BAR_CHARS = 32
+BAR_CHARS = 30
 
 
 @click.group(short_help="Explain which retry policy applies and when attempts fall.")

@@ -234,7 +234,7 @@ class _Up:
             self.screen.print(line)
         if recovered:
             best = max(recovered, key=lambda each: len(each.attempts))
-            self.screen.print(f"\n[bold]The story of one[/] [dim](kinetic-retry show {best.root})[/]")
+            self.screen.print("\n[bold]The story of one[/] [dim](what `kinetic-retry show UUID` tells)[/]")
             for line in tell(best, await reports.story(best), summary.now):
                 self.screen.print(line)
 
