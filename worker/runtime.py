@@ -8,6 +8,7 @@ shared between event loops breaks.)
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import multiprocessing
 import os
 import random
@@ -127,7 +128,8 @@ class Runtime:
     def perform(self, job: str, use_case: UseCase) -> None:
         """Run a use case to its end. Trouble with Redis is said once and left to the next tick."""
         try:
-            self._runner.run(self._perform(job, use_case))
+            # The runner would go on with the context of its first task: another one's id in every line.
+            self._runner.run(self._perform(job, use_case), context=contextvars.copy_context())
         except LedgerUnavailable as error:
             if not self._away:
                 log.error(
