@@ -33,7 +33,6 @@ EDGES: Mapping[State, frozenset[State]] = {
             State.SCHEDULED,
             State.UNRESOLVED,
             State.RECOVERED,
-            State.EXHAUSTED,
             State.REJECTED,
             State.CANCELLED,
         }
@@ -42,10 +41,10 @@ EDGES: Mapping[State, frozenset[State]] = {
         {State.RECOVERED, State.SCHEDULED, State.EXHAUSTED, State.REJECTED, State.CANCELLED}
     ),
     State.UNRESOLVED: frozenset(
-        {State.RUNNING, State.SCHEDULED, State.HELD, State.EXHAUSTED, State.REJECTED, State.CANCELLED}
+        {State.RUNNING, State.SCHEDULED, State.HELD, State.REJECTED, State.CANCELLED}
     ),
     State.HELD: frozenset(
-        {State.SCHEDULED, State.UNRESOLVED, State.RUNNING, State.EXHAUSTED, State.REJECTED, State.CANCELLED}
+        {State.SCHEDULED, State.UNRESOLVED, State.RUNNING, State.REJECTED, State.CANCELLED}
     ),
     State.RECOVERED: frozenset(),
     State.EXHAUSTED: frozenset(),

@@ -1,0 +1,69 @@
+"""The pages of docs/ say what the code does: compared, where a machine can."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from worker.domain.lineage import State
+from worker.domain.transitions import EDGES
+from worker.ledger.keys import Keys
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+
+
+def test_the_diagram_of_states_draws_every_edge_and_no_other() -> None:
+    """`docs/states.md` and `EDGES` agree; cancelling is said in words."""
+    drawn = set(re.findall(r"^ +(\w+) --> (\w+) :", (DOCS / "states.md").read_text(), re.MULTILINE))
+    known = {
+        (state.value, to.value) for state, ends in EDGES.items() for to in ends if to is not State.CANCELLED
+    }
+    assert drawn == known
+    assert all(State.CANCELLED in ends for state, ends in EDGES.items() if not state.is_final)
+
+
+def test_every_event_that_is_logged_or_stored_is_documented() -> None:
+    """`docs/events.md` lists the names that the code uses."""
+    page = (DOCS / "events.md").read_text()
+    used = {name for path in (ROOT / "worker").rglob("*.py") for name in _event_names(path.read_text())}
+    assert {"execution_discovered", "worker_suspended", "settings_invalid"} <= used
+    assert sorted(name for name in used if f"`{name}`" not in page) == []
+
+
+def test_every_documented_event_is_used() -> None:
+    """No name in the tables of `docs/events.md` is a promise."""
+    used = {name for path in (ROOT / "worker").rglob("*.py") for name in _event_names(path.read_text())}
+    first_cells = re.findall(r"^\| (`[^|]*) \|", (DOCS / "events.md").read_text(), re.MULTILINE)
+    listed = {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)}
+    assert sorted(listed - used) == []
+
+
+def test_every_key_of_the_ledger_is_documented() -> None:
+    """`docs/ledger.md` names what is in Redis."""
+    page = (DOCS / "ledger.md").read_text()
+    keys = Keys("ns")
+    names = [name for name, value in vars(Keys).items() if isinstance(value, property)]
+    assert len(names) >= 8
+    missing = [name for name in names if getattr(keys, name).replace("{ns}", "") not in page]
+    assert missing == []
+
+
+def _event_names(source: str) -> set[str]:
+    """Return a module's event names: first arguments of `Event(…)` and log calls, and `"event"` keys."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = ast.unparse(node.func)
+            logged = re.fullmatch(r"(ctx\.|self\.|self\.ctx\.)?log\.\w+|tell", called)
+            if (called == "Event" or logged) and isinstance(node.args[0].value, str):
+                names.add(node.args[0].value)
+        if isinstance(node, ast.Dict):
+            pairs = zip(node.keys, node.values, strict=True)
+            names |= {
+                value.value
+                for key, value in pairs
+                if isinstance(key, ast.Constant) and key.value == "event" and isinstance(value, ast.Constant)
+            }
+    return names
