@@ -11,6 +11,8 @@ from celery import signals
 from worker import engine, runtime
 from worker.celery_app import SHORTEST_EXPIRY, app
 
+log = structlog.get_logger("worker")
+
 MOST_SIBLINGS = 4
 """Workers that one batch may wake besides itself; each of them may wake as many again."""
 
@@ -51,8 +53,12 @@ def prune() -> None:
 
 
 def _call_siblings(wanted: int) -> None:
-    for _ in range(min(wanted, MOST_SIBLINGS)):
-        submit.apply_async(expires=SHORTEST_EXPIRY.total_seconds())
+    """Wake other workers, if the broker takes it; beat's next tick does as well."""
+    try:
+        for _ in range(min(wanted, MOST_SIBLINGS)):
+            submit.apply_async(expires=SHORTEST_EXPIRY.total_seconds(), retry=False)
+    except Exception as exc:  # noqa: BLE001  # whatever the broker does, the claimed lineages come first
+        log.info("siblings_not_called", detail=type(exc).__name__)
 
 
 @signals.task_prerun.connect  # type: ignore[untyped-decorator]  # Celery has no types
