@@ -1,11 +1,13 @@
-"""The scheduler of beat: in memory, because the ledger knows what is due; and quiet when Redis is away."""
+"""Beat: a schedule in memory, since the ledger knows what is due; quiet when Redis is away; ends if told."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import celery.apps.beat
 import celery.beat
 import structlog
+from celery import platforms
 
 from worker.health import touch
 
@@ -15,6 +17,9 @@ log = structlog.get_logger("worker.beat")
 class Scheduler(celery.beat.Scheduler):  # type: ignore[misc]  # Celery has no types
     """Sends ticks. A tick that cannot be sent is dropped: the next one does as well."""
 
+    producer = None
+    """Each tick takes a connection of the application's pool. Celery's own producer waits for the broker
+    without end, and meanwhile hears no SIGTERM."""
     _broker_away = False
 
     def setup_schedule(self) -> None:
@@ -38,3 +43,19 @@ class Scheduler(celery.beat.Scheduler):  # type: ignore[misc]  # Celery has no t
         if self._broker_away:
             log.info("broker_back")
         self._broker_away = False
+
+
+class Beat(celery.apps.beat.Beat):  # type: ignore[misc]  # Celery has no types
+    """Celery's beat, but for how it ends."""
+
+    def install_sync_handler(self, service: Any) -> None:
+        """End after the tick that is under way.
+
+        Celery's own handler raises SystemExit wherever the process happens to be. In the middle of a
+        publish that can be swallowed, and beat goes on as if it had not been told.
+        """
+
+        def end(*_: object) -> None:
+            service.stop()
+
+        platforms.signals.update(SIGTERM=end, SIGINT=end)

@@ -72,6 +72,9 @@ def make_app(config: Settings) -> Celery:
         broker_transport_options=transport,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # One more try, on a new channel: without it a channel that broke once stays broken. Not more: a
+        # tick that cannot be sent is dropped, the next one does as well.
+        task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0.2},
         task_default_queue=config.ledger.namespace,
         task_serializer="json",
         accept_content=["json"],

@@ -56,7 +56,7 @@ def _call_siblings(wanted: int) -> None:
     """Wake other workers, if the broker takes it; beat's next tick does as well."""
     try:
         for _ in range(min(wanted, MOST_SIBLINGS)):
-            submit.apply_async(expires=SHORTEST_EXPIRY.total_seconds(), retry=False)
+            submit.apply_async(expires=SHORTEST_EXPIRY.total_seconds())
     except Exception as exc:  # noqa: BLE001  # whatever the broker does, the claimed lineages come first
         log.info("siblings_not_called", detail=type(exc).__name__)
 

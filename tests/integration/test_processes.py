@@ -189,6 +189,22 @@ def test_redis_that_comes_up_late_loses_no_failure(tmp_path: Path, simulator: Si
         assert all(line["event"] for line in held.lines())
 
 
+def test_both_end_when_told_while_redis_is_away(tmp_path: Path) -> None:
+    """No endless wait for the broker, in JSON to the last line, one line of beat's per episode."""
+    with daemons(
+        tmp_path,
+        KINETIC_BASE_URL="http://127.0.0.1:1",
+        KINETIC_API_KEY=KEY,
+        REDIS_URL=f"redis://127.0.0.1:{free_port()}/0",
+    ) as held:
+        worker, beat = held.start("worker"), held.start("beat")
+        wait_until(lambda: all(daemon.output.stat().st_size for daemon in held.all), "a word from each")
+        assert beat.stop() == 0
+        assert worker.stop() == 0
+        assert len(held.events("broker_unavailable")) == 1
+        assert "Traceback" not in held.text()
+
+
 def test_a_warm_stop_leaves_nothing_submitting(held: Daemons, simulator: SimulatorHandle) -> None:
     """SIGTERM in the middle of a batch: what is under way ends and is recorded, the rest waits."""
     started(held)

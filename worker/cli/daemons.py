@@ -38,9 +38,8 @@ def worker(celery_options: tuple[str, ...]) -> int:
     return 0
 
 
-@click.command(context_settings=PASS_ON, short_help="Wake the workers: Celery beat.")
-@click.argument("celery_options", nargs=-1, type=click.UNPROCESSED)
-def beat(celery_options: tuple[str, ...]) -> int:
+@click.command(short_help="Wake the workers: Celery beat.")
+def beat() -> int:
     """Run Celery beat, which sends the ticks that wake the workers, until SIGTERM.
 
     One is enough. Two do no harm: a tick that finds nothing to do costs one question to Redis. It needs
@@ -50,7 +49,9 @@ def beat(celery_options: tuple[str, ...]) -> int:
     Example: kinetic-retry beat
     """
     app = _app(require_api=False)
-    app.start(["-q", "beat", *_level(app), "--pidfile=", *celery_options])
+    from worker.beat import Beat
+
+    Beat(app=app, quiet=True, loglevel=app.conf.worker_log_level).run()
     return 0
 
 
