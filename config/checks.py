@@ -69,12 +69,12 @@ def _base_within_max(settings: Settings, got: Got) -> Verdict:
 
 def _memory_outlasts_lookback(settings: Settings, got: Got) -> Verdict:
     """Remember longer than a sweep looks back: else it would find old failures again, as new ones."""
-    names = {"DISCOVERY_LOOKBACK", "LEDGER_RETENTION"}
-    if settings.ledger.retention > settings.discovery.lookback:
+    names = {"DISCOVERY_LOOKBACK", "DISCOVERY_BACKFILL", "LEDGER_RETENTION"}
+    looks_back = max(settings.discovery.lookback, settings.discovery.backfill)
+    if settings.ledger.retention > looks_back:
         return names, None
-    return names, _too_long(
-        settings, got, "DISCOVERY_LOOKBACK", "LEDGER_RETENTION", below="less than", above="more than"
-    )
+    farther = "DISCOVERY_BACKFILL" if looks_back > settings.discovery.lookback else "DISCOVERY_LOOKBACK"
+    return names, _too_long(settings, got, farther, "LEDGER_RETENTION", below="less than", above="more than")
 
 
 def _too_long(settings: Settings, got: Got, smaller: str, larger: str, *, below: str, above: str) -> Problem:

@@ -154,7 +154,8 @@ class DiscoverySettings(Group):
     )
     mode: Annotated[Literal["list", "track", "both"], AnyCase] = Field(
         "list",
-        description="Find failures in the list, among executions named by `kinetic-retry track`, or both.",
+        description="Where failures are found. Executions named by `kinetic-retry track` are watched in "
+        "every mode; `track` uses no list at all; `both` says the same as `list`.",
     )
 
 

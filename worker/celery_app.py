@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 from celery import Celery, signals
 
@@ -24,7 +25,8 @@ SHORTEST_EXPIRY = timedelta(seconds=15)
 CHATTY = ("celery.worker.strategy", "celery.app.trace", "celery.worker.request", "celery.beat")
 """Say every tick twice a second at INFO; what a tick did is said by our own events."""
 LAST_RESORT = timedelta(minutes=5)
-"""Batches end by themselves; this ends a process that does not."""
+"""Batches end by themselves; this much after the lease a process that does not is ended. Reading a long
+list has no such limit: it asks at every page whether it should go on."""
 
 
 def _schedule(config: Settings) -> dict[str, dict[str, Any]]:
@@ -58,7 +60,8 @@ def _transport(broker_url: str) -> tuple[str, dict[str, Any]]:
     if not broker_url.startswith("sentinel://"):
         return broker_url, options
     hosts, database, service, credentials = sentinel_address(broker_url)
-    login = f":{credentials['password']}@" if "password" in credentials else ""
+    parts = [quote(credentials.get(name, ""), safe="") for name in ("username", "password")]
+    login = f"{':'.join(parts)}@" if credentials else ""
     url = ";".join(f"sentinel://{login}{host}:{port}/{database}" for host, port in hosts)
     return url, options | {"master_name": service}
 
@@ -83,7 +86,6 @@ def make_app(config: Settings) -> Celery:
         result_backend=None,
         enable_utc=True,
         timezone="UTC",
-        task_time_limit=(config.submit.lease + LAST_RESORT).total_seconds(),
         worker_concurrency=config.worker.concurrency,
         worker_prefetch_multiplier=1,
         worker_redirect_stdouts=False,

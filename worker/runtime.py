@@ -153,7 +153,9 @@ class Runtime:
 
     async def _perform(self, job: str, use_case: UseCase) -> None:
         if self._context is None:
-            self._context = self._build()
+            context = self._build()
+            await context.ledger.begin(context.waited())  # refuses a newer worker's ledger
+            self._context = context
         began_s = time.monotonic()
         did = await use_case(self._context)
         _reached.set()

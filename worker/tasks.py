@@ -9,17 +9,18 @@ import structlog
 from celery import signals
 
 from worker import engine, runtime
-from worker.celery_app import SHORTEST_EXPIRY, app
+from worker.celery_app import LAST_RESORT, SHORTEST_EXPIRY, app
 
 log = structlog.get_logger("worker")
 
+BATCH_LIMIT_S = (runtime.settings().submit.lease + LAST_RESORT).total_seconds()
 MOST_SIBLINGS = 4
 """Workers that one batch may wake besides itself; each of them may wake as many again."""
 
 
-def task(job: str) -> Callable[[Callable[[], None]], Any]:
-    """Register a task under its public name."""
-    return app.task(name=f"kinetic_retry.{job}", ignore_result=True)  # type: ignore[no-any-return]
+def task(job: str, limit_s: float | None = None) -> Callable[[Callable[[], None]], Any]:
+    """Register a task under its public name; after `limit_s` its process is ended."""
+    return app.task(name=f"kinetic_retry.{job}", ignore_result=True, time_limit=limit_s)  # type: ignore[no-any-return]  # Celery has no types
 
 
 @task("discover")
@@ -28,13 +29,13 @@ def discover() -> None:
     runtime.perform("discover", engine.discover)
 
 
-@task("submit")
+@task("submit", BATCH_LIMIT_S)
 def submit() -> None:
     """Send the retries that are due; wake siblings while the backlog is large."""
     runtime.perform("submit", lambda ctx: engine.submit(ctx, _call_siblings))
 
 
-@task("watch")
+@task("watch", BATCH_LIMIT_S)
 def watch() -> None:
     """Look at running clones and at tracked executions."""
     runtime.perform("watch", engine.watch)

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.support.examples import execution
+from tests.support.examples import execution, submitting
 from tests.support.scripted_api import ScriptedApi, answering, clone_then_lose_the_answer
+from worker.domain import transitions
 from worker.domain.delivery import Accepted, Conflict, Delivery, NotDelivered, Refused, Unclear
 from worker.domain.executions import Execution, Status
 from worker.domain.lineage import Lineage, State
 from worker.domain.policy import Policy, PolicyBook
-from worker.engine import discover, resolve, submit
+from worker.engine import discover, prune, resolve, submit
 from worker.engine import watch as look_at_what_is_due
 from worker.engine.context import CLOCK_MARGIN, Context
 from worker.kinetic import Throttled, Unauthorized, Unreachable
@@ -573,3 +574,137 @@ async def test_a_head_poll_stops_early_and_a_sweep_does_not(ctx: Context, api: S
     api.add(failed("late", timedelta(seconds=0)))
     counts = await poll(ctx)
     assert (counts["pages"], counts["discovered"]) == (2, 1)
+
+
+async def test_a_process_that_has_not_heard_the_apis_clock_yet_finds_the_clone(
+    ctx: Context, api: ScriptedApi
+) -> None:
+    """The window is laid by the clock of the listing itself, not by what was known before it."""
+    api.answers.append(clone_then_lose_the_answer)
+    api.add(failed("a"))
+    await discover(ctx)
+    await submit(ctx)
+    behind = -timedelta(minutes=1)
+    clone = next(each for uuid, each in api.executions.items() if uuid != "a")
+    assert clone.created_at is not None
+    api.add(replace(clone, created_at=clone.created_at + behind))
+    api.skew_of_next_listing = behind
+    await resolve(ctx)
+    assert (await lineage_of(ctx, "a")).state is State.RUNNING
+
+
+async def test_a_tracked_execution_that_may_be_a_clone_in_doubt_waits(ctx: Context, api: ScriptedApi) -> None:
+    """Someone names the failed clone of an unclear call: as a root it would let the call be repeated."""
+    api.answers.append(clone_then_lose_the_answer)
+    api.add(failed("a"))
+    await discover(ctx)
+    await submit(ctx)
+    clone = next(uuid for uuid in api.executions if uuid != "a")
+    api.end(clone, Status.FAILED)
+    await ctx.ledger.track([clone])
+    await watch(ctx)
+    assert clone not in await roots_in(ctx, State.SCHEDULED)
+    await resolve(ctx)
+    assert (await lineage_of(ctx, "a")).newest.clone == clone
+    await ctx.ledger.look_again({clone: datetime.fromtimestamp(0, UTC)})
+    await watch(ctx)
+    assert await ctx.ledger.tracked_since(clone) is None
+    await submit(ctx)
+    assert api.clones["a"] == 1
+
+
+async def test_lineages_that_are_not_this_ticks_turn_share_the_candidates_too(
+    ctx: Context, api: ScriptedApi
+) -> None:
+    """Two unclear calls with the same payload, one clone: neither has it on proof, and none is repeated."""
+    api.answers.extend([clone_then_lose_the_answer, answering(Unclear("read_timeout"))])
+    ctx.options = replace(ctx.options, submit_concurrency=1, resolve_grace=timedelta(hours=1))
+    old = timedelta(minutes=20)
+    api.add(failed("a", created_at=ctx.now() - old, fingerprint="same"))
+    api.add(failed("b", created_at=ctx.now() - old, fingerprint="same"))
+    await discover(ctx)
+    await submit(ctx)
+    first, second = await roots_in(ctx, State.UNRESOLVED)
+    await ctx.ledger.reschedule(State.UNRESOLVED, {second: ctx.now() + timedelta(hours=1)})
+    await resolve(ctx)
+    assert (await lineage_of(ctx, first)).state is State.UNRESOLVED
+    assert sum(api.clones.values()) == 1
+
+
+async def test_a_look_that_failed_is_no_verdict(
+    with_options: Callable[..., Context], api: ScriptedApi
+) -> None:
+    """After a day's outage the first failed GET must not end what may have completed."""
+    ctx = with_options(watch_timeout=timedelta(0))
+    api.add(failed("a"))
+    await discover(ctx)
+    await submit(ctx)
+    await ctx.ledger.track(["t"])
+    api.trouble = Unreachable("http_502", "", 502)
+    await watch(ctx)
+    assert (await lineage_of(ctx, "a")).state is State.RUNNING
+    assert await ctx.ledger.tracked_since("t") is not None
+
+
+async def test_conflicts_are_counted_apart_from_an_outage(ctx: Context, api: ScriptedApi) -> None:
+    """Four connect errors and one 409 are no five conflicts."""
+    api.add(failed("a"))
+    await discover(ctx)
+    lineage = await lineage_of(ctx, "a")
+    for n in range(4):
+        sent = submitting(lineage, token=f"t{n}", now=ctx.now())
+        lineage = transitions.not_delivered(
+            sent.after, reason="connect_error", detail="", due_at=ctx.now(), now=ctx.now()
+        ).after
+        await ctx.ledger.commit(sent)
+        await ctx.ledger.commit(_changed(sent.after, lineage))
+    api.answers.append(answering(Conflict("not failed")))
+    await submit(ctx)
+    lineage = await lineage_of(ctx, "a")
+    assert (lineage.state, lineage.conflicts, lineage.undelivered) == (State.SCHEDULED, 1, 5)
+
+
+def _changed(before: Lineage, after: Lineage) -> transitions.Change:
+    return transitions.Change(before, after, ())
+
+
+async def test_looks_stop_when_the_api_asks_for_a_rest(ctx: Context, api: ScriptedApi) -> None:
+    """Retry-After is for all calls, also for those of the batch that met it."""
+    ctx.options = replace(ctx.options, submit_concurrency=1)
+    api.add(*(failed(f"e{n}") for n in range(10)))
+    await discover(ctx)
+    await submit(ctx)
+    api.trouble = Throttled("rate_limited", "", 429, timedelta(minutes=1))
+    await watch(ctx)
+    assert api.gets == 1
+
+
+async def test_a_walk_stops_when_the_gate_is_closed_meanwhile(ctx: Context, api: ScriptedApi) -> None:
+    """Another worker met a 401: no further page is asked for."""
+    turn = await ctx.ledger.jobs.begin("x", lease=timedelta(minutes=1), gap=timedelta(0), calls_api=True)
+    assert not isinstance(turn, str)
+    assert await ctx.ledger.jobs.extend(turn)
+    await ctx.ledger.gate.suspend("unauthorized", "", timedelta(minutes=1))
+    assert not await ctx.ledger.jobs.extend(turn)
+
+
+async def test_a_sweep_finds_what_ran_for_longer_than_the_look_back(ctx: Context, api: ScriptedApi) -> None:
+    """The look-back counts from the failure, not from the creation."""
+    api.page_size = 1
+    now = ctx.now()
+    api.add(failed("new"), failed("long", created_at=now - timedelta(hours=26), updated_at=now))
+    api.add(failed("between", created_at=now - timedelta(hours=25), updated_at=now))
+    assert (await poll(ctx))["discovered"] == 3
+
+
+async def test_old_verdicts_are_forgotten(with_options: Callable[..., Context], api: ScriptedApi) -> None:
+    """Retention: record, index and ownership go; what is not final stays."""
+    ctx = with_options(retention=timedelta(0))
+    api.add(failed("a"), failed("b"))
+    await discover(ctx)
+    api.answers.append(answering(Refused("not_found", "", 404)))
+    ctx.options = replace(ctx.options, submit_concurrency=1)
+    await submit(ctx)
+    assert await prune(ctx) == {"forgotten": 1}
+    assert len(await roots_in(ctx, State.RUNNING)) == 1
+    assert await prune(ctx) is None  # a minute has not passed

@@ -28,6 +28,8 @@ class ScriptedApi:
         self.clone_status = Status.QUEUED
         self.trouble: KineticError | None = None
         self.skew = timedelta(0)
+        self.skew_of_next_listing: timedelta | None = None
+        self.gets = 0
         self.page_size = 100
         self.pages_read = 0
 
@@ -55,6 +57,7 @@ class ScriptedApi:
         return Accepted(self.make_clone(execution_uuid))
 
     async def get(self, execution_uuid: str) -> Execution:
+        self.gets += 1
         if self.trouble:
             raise self.trouble
         if execution_uuid not in self.executions:
@@ -70,6 +73,7 @@ class ScriptedApi:
             if self.trouble:
                 raise self.trouble
             self.pages_read += 1
+            self.skew = self.skew_of_next_listing or self.skew
             page = wanted[start : start + self.page_size]
             dates = [each.created_at for each in page]
             oldest = min((date for date in dates if date), default=None) if None not in dates else None

@@ -61,9 +61,7 @@ def _event_names(source: str) -> set[str]:
                 names.add(node.args[0].value)
         if isinstance(node, ast.Dict):
             pairs = zip(node.keys, node.values, strict=True)
-            names |= {
-                value.value
-                for key, value in pairs
-                if isinstance(key, ast.Constant) and key.value == "event" and isinstance(value, ast.Constant)
-            }
+            for key, value in pairs:
+                if ast.unparse(key or node) == "'event'" and isinstance(value, ast.Constant):
+                    names.add(str(value.value))
     return names

@@ -110,6 +110,7 @@ class Lineage:
         root_failed_at, last_failed_at, since, …: by the Redis server's clock.
         due_at, delay: of the next attempt while `scheduled`.
         undelivered: retry calls in a row that certainly made no clone.
+        conflicts: how many of them, at the end of that row, were conflicts.
         missing_since: since when the API says the clone does not exist.
         reason, detail: why the lineage is in its state; for a final state, the verdict.
         policy: the name of the policy entry that decided last.
@@ -135,6 +136,7 @@ class Lineage:
     delay: timedelta | None = None
     intent: Intent | None = None
     undelivered: int = 0
+    conflicts: int = 0
     missing_since: datetime | None = None
     reason: str = ""
     detail: str = ""

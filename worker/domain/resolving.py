@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from worker.domain.executions import Execution, Status
@@ -54,7 +54,8 @@ def match(
     """Return a finding for the root of every doubt.
 
     Args:
-        doubts: all unresolved lineages: those with the same key share the candidates one to one.
+        doubts: of all lineages whose call is in doubt, also of those whose call is still under way: those
+            with the same key share the candidates one to one.
         listing: executions of every status, at least back to the earliest doubt.
         owners: which of them belong to a lineage, and to which.
     """
@@ -65,19 +66,19 @@ def match(
     for (version, fingerprint), group in by_key.items():
         alike = [each for each in listing if each.could_be_clone_of(version, fingerprint)]
         free = [each for each in alike if each.uuid not in owners]
-        for doubt in group:
-            again = next((each for each in alike if _runs_again(doubt, each)), None)
-            if again:
-                evidence = f"listing: {again.uuid} itself is {again.status.value} again (retried in place)"
-                findings[doubt.lineage.root] = Finding(Clarity.FOUND, evidence, again)
-        open_doubts = [doubt for doubt in group if doubt.lineage.root not in findings]
-        for doubt, candidate in _pair(open_doubts, free):
-            findings[doubt.lineage.root] = _judge(doubt, candidate, fingerprint, alike, len(group))
+        for doubt, candidate in _pair(group, free):
+            root = doubt.lineage.root
+            findings[root] = _in_place(doubt, listing) or _judge(doubt, candidate, free, alike, len(group))
     return findings
 
 
-def _runs_again(doubt: Doubt, execution: Execution) -> bool:
-    return execution.uuid == doubt.lineage.failing and execution.status not in (Status.FAILED, Status.UNKNOWN)
+def _in_place(doubt: Doubt, listing: Sequence[Execution]) -> Finding | None:
+    """Return what the failed execution itself tells, where it was retried in place."""
+    itself = next((each for each in listing if each.uuid == doubt.lineage.failing), None)
+    if itself is None or itself.status in (Status.FAILED, Status.UNKNOWN):
+        return None
+    evidence = f"listing: {itself.uuid} itself is {itself.status.value} again (retried in place)"
+    return Finding(Clarity.FOUND, evidence, itself)
 
 
 def _pair(group: list[Doubt], free: list[Execution]) -> list[tuple[Doubt, Execution | None]]:
@@ -100,19 +101,19 @@ def _pair(group: list[Doubt], free: list[Execution]) -> list[tuple[Doubt, Execut
 
 
 def _judge(
-    doubt: Doubt, candidate: Execution | None, fingerprint: str, alike: list[Execution], sharing: int
+    doubt: Doubt, candidate: Execution | None, free: list[Execution], alike: list[Execution], sharing: int
 ) -> Finding:
-    since = f"since {doubt.earliest:%H:%M:%S} UTC by the API's clock"
     if candidate is None:
-        return Finding(Clarity.NOTHING, f"no unowned execution of this version and payload {since}")
+        return _judge_none(doubt, free, alike)
     strangers = [each.uuid for each in alike if each.uuid not in (*doubt.lineage.members, candidate.uuid)]
+    fingerprint = doubt.lineage.fingerprint
     doubts = []
     if not fingerprint:
         doubts.append("the payload is empty or not shown")
     elif candidate.fingerprint != fingerprint:
         doubts.append("the candidate's payload is not shown")
     if sharing > 1:
-        doubts.append(f"{sharing} unresolved lineages share the payload")
+        doubts.append(f"{sharing} lineages whose call is in doubt share the payload")
     if strangers:
         doubts.append(f"{len(strangers)} other executions in the listing share it")
     created = f"{candidate.created_at:%H:%M:%S} UTC" if candidate.created_at else "an unknown time"
@@ -121,8 +122,23 @@ def _judge(
             f"listing: {candidate.uuid}, created at {created}, is the only one with this distinctive payload"
         )
         return Finding(Clarity.FOUND, proof, candidate)
-    return Finding(
-        Clarity.UNCLEAR,
-        f"{candidate.uuid}, created at {created}, may be it, but {'; '.join(doubts)}",
-        candidate,
-    )
+    hint = f"{candidate.uuid}, created at {created}, may be it, but {'; '.join(doubts)}"
+    return Finding(Clarity.UNCLEAR, hint, candidate)
+
+
+def _judge_none(doubt: Doubt, free: list[Execution], alike: list[Execution]) -> Finding:
+    """Say "nothing" only when nothing could be it: it licenses another call."""
+    since = f"since {doubt.earliest:%H:%M:%S} UTC by the API's clock"
+    if any(_young_enough(each, doubt) for each in free):
+        hint = f"an execution {since} may be it or the clone of another lineage with the same payload"
+        return Finding(Clarity.UNCLEAR, hint)
+    itself = next((each for each in alike if each.uuid == doubt.lineage.failing), None)
+    old = doubt.lineage.failure_stamp
+    if itself and itself.updated_at and old and itself.updated_at - old >= timedelta(milliseconds=1):
+        hint = f"{itself.uuid} was touched since it failed: the call had an effect, but no clone shows"
+        return Finding(Clarity.UNCLEAR, hint)
+    return Finding(Clarity.NOTHING, f"no unowned execution of this version and payload {since}")
+
+
+def _young_enough(execution: Execution, doubt: Doubt) -> bool:
+    return execution.created_at is None or execution.created_at >= doubt.earliest

@@ -61,6 +61,9 @@ class Hold:
     detail: str
 
 
+CONFLICT = "conflict"
+"""The reason of a call that the API refused because of the execution's state (409)."""
+
 Fact = str | int | float | bool | None
 
 
@@ -160,6 +163,7 @@ def accept(lineage: Lineage, clone: Execution, *, now: datetime, evidence: str) 
         intent=None,
         due_at=None,
         undelivered=0,
+        conflicts=0,
     )
     facts: dict[str, Fact] = {
         "execution_uuid": intent.of,
@@ -191,6 +195,7 @@ def not_delivered(
         detail,
         due_at=due_at,
         undelivered=lineage.undelivered + 1,
+        conflicts=lineage.conflicts + 1 if reason == CONFLICT else 0,
     )
     facts: dict[str, Fact] = {
         "execution_uuid": intent.of,
@@ -242,9 +247,9 @@ def reject(
     return Change(lineage, after, (Event("retry_rejected", facts),))
 
 
-def give_up(lineage: Lineage, verdict: GiveUp, policy: Policy, *, now: datetime) -> Change:
+def give_up(lineage: Lineage, verdict: GiveUp, policy: Policy, policy_name: str, *, now: datetime) -> Change:
     """Final: the policy allows no further attempt (asked again just before a call)."""
-    return _decided(lineage, verdict, policy, lineage.policy, now)
+    return _decided(lineage, verdict, policy, policy_name, now)
 
 
 def recover(lineage: Lineage, *, now: datetime, ended_at: datetime, detail: str = "") -> Change:

@@ -30,13 +30,20 @@ UNDATED_PAGES = 3
 
 @dataclass(slots=True)
 class _Walk:
-    """One reading of the list: what it set out to do, and what it has met so far."""
+    """One reading of the list: what it set out to do, and what it has met so far.
+
+    Attributes:
+        reach: how far back a head poll reads, by creation.
+        horizon: failures from before are none of ours.
+        created_horizon: how far back a sweep reads, by creation: a run may have gone on for long.
+    """
 
     started_at: datetime
     sweep: bool
     baseline: bool
     reach: datetime
     horizon: datetime
+    created_horizon: datetime
     longest_run: timedelta
     begun: int = 0
     waiting: int = 0
@@ -115,6 +122,7 @@ def _plan(ctx: Context, turn: Turn, started_at: datetime) -> _Walk:
     swept_at = memory.get("swept_at")
     sweep = swept_at is None or now - from_ms(swept_at) >= options.discovery_sweep
     longest_run = timedelta(milliseconds=memory.get("longest_run_ms", 0))
+    looks_back = max(options.discovery_lookback, options.discovery_backfill)
     reach = now - min(2 * longest_run + options.discovery_interval, FARTHEST_HEAD)
     if "reread" in memory:
         reach = min(reach, from_ms(memory["reread"]) - CLOCK_MARGIN)
@@ -123,7 +131,8 @@ def _plan(ctx: Context, turn: Turn, started_at: datetime) -> _Walk:
         sweep=sweep,
         baseline=swept_at is None and not options.discovery_backfill,
         reach=reach,
-        horizon=now - max(options.discovery_lookback, options.discovery_backfill),
+        horizon=now - looks_back,
+        created_horizon=now - looks_back - options.watch_timeout,
         longest_run=timedelta(0) if sweep else longest_run,
     )
 
@@ -138,7 +147,7 @@ def _remember(ctx: Context, turn: Turn, walk: _Walk) -> dict[str, Any]:
 
 async def _read(ctx: Context, turn: Turn, walk: _Walk) -> bool:
     """Walk the pages; return whether the walk went as far as it meant to."""
-    async for page in ctx.api.pages(status=Status.FAILED, since=walk.horizon + ctx.api.skew):
+    async for page in ctx.api.pages(status=Status.FAILED, since=walk.created_horizon + ctx.api.skew):
         walk.pages += 1
         walk.unreadable += page.unreadable
         news = await _take_in(ctx, walk, page)
@@ -208,7 +217,7 @@ def _far_enough(ctx: Context, walk: _Walk, page: Page, news: int) -> bool:
     if not ctx.options.newest_first:
         return False
     oldest = page.oldest_created_at - ctx.api.skew if page.oldest_created_at else None
-    if oldest and oldest < walk.horizon:
+    if oldest and oldest < walk.created_horizon:
         return True
     if walk.sweep or news:
         return False

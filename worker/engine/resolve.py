@@ -76,13 +76,16 @@ async def _settle(ctx: Context, turn: Turn, doubtful: Sequence[Lineage]) -> int:
         reason, detail = "no_listing", "this deployment has no list in which the clone could be found"
         changes = [transitions.hold(each, reason=reason, detail=detail, now=now) for each in doubtful]
     else:
-        doubts = [_doubt(ctx, each) for each in doubtful]
-        listing = await _list(ctx, turn, min(doubt.earliest for doubt in doubts))
+        listing = await _list(ctx, turn, min(_sent_at(each) for each in doubtful))
         if listing is None:
             return 0
         executions, unreadable = listing
-        # Fetched first, owners second: a clone that was taken meanwhile is not taken again.
+        # Fetched first; then who is in doubt, then who is owned: a clone that was taken meanwhile is not
+        # taken again, and one that another call is about to claim is not taken for proof.
+        rivals = {each.root: each for each in [*await ctx.ledger.in_doubt(), *doubtful]}
         owners = await ctx.ledger.owners([each.uuid for each in executions])
+        # Only the answer that brought the listing told how far the API's clock is from ours.
+        doubts = [Doubt(each, _sent_at(each) + ctx.api.skew - CLOCK_MARGIN) for each in rivals.values()]
         findings = match(doubts, executions, owners)
         drafts = [_conclude(ctx, each, findings[each.root], now, unreadable) for each in doubtful]
         changes = [change for change in drafts if change]
@@ -96,23 +99,23 @@ async def _settle(ctx: Context, turn: Turn, doubtful: Sequence[Lineage]) -> int:
     return outcomes.count(Outcome.COMMITTED)
 
 
-def _doubt(ctx: Context, lineage: Lineage) -> Doubt:
-    sent_at = lineage.intent.at if lineage.intent else lineage.since
-    return Doubt(lineage, sent_at + ctx.api.skew - CLOCK_MARGIN)
+def _sent_at(lineage: Lineage) -> datetime:
+    return lineage.intent.at if lineage.intent else lineage.since
 
 
-async def _list(ctx: Context, turn: Turn, earliest: datetime) -> tuple[list[Execution], int] | None:
-    """Return the executions of every status since a while before `earliest`, and how many were unreadable.
+async def _list(ctx: Context, turn: Turn, sent_at: datetime) -> tuple[list[Execution], int] | None:
+    """Return the executions of every status since a while before `sent_at`, and how many were unreadable.
 
     None when the reading was cut short: half a list must not prove that a clone does not exist.
     """
     executions: dict[str, Execution] = {}
     unreadable = 0
-    since = earliest - LOOK_BEHIND
-    async for page in ctx.api.pages(status=None, since=since):
+    since = sent_at - LOOK_BEHIND
+    async for page in ctx.api.pages(status=None, since=since + ctx.api.skew):
         executions |= {each.uuid: each for each in page.executions}
         unreadable += page.unreadable
-        past = page.oldest_created_at is not None and page.oldest_created_at < since
+        oldest = page.oldest_created_at
+        past = oldest is not None and oldest - ctx.api.skew < since
         if page.last or (ctx.options.newest_first and past):
             break
         if ctx.stopping() or not await ctx.ledger.jobs.extend(turn):
@@ -138,9 +141,11 @@ def _conclude(
     return _choose(ctx.options.resolve_unclear, lineage, finding, now)
 
 
-def _choose(unclear: str, lineage: Lineage, finding: Finding, now: datetime) -> Change:
+def _choose(unclear: str, lineage: Lineage, finding: Finding, now: datetime) -> Change | None:
     """Do what `RESOLVE_UNCLEAR` says about a candidate that may be the clone and may be a stranger."""
-    if unclear == "adopt" and finding.candidate:
+    if unclear == "adopt":
+        if finding.candidate is None:
+            return None  # another lineage with the same payload takes it first
         evidence = f"adopted: {finding.evidence}"
         return transitions.accept(lineage, finding.candidate, now=now, evidence=evidence)
     if unclear == "retry":

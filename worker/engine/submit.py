@@ -21,13 +21,12 @@ from worker.domain.delivery import (
 from worker.domain.executions import Execution, Status
 from worker.domain.lineage import Lineage, State
 from worker.domain.policy import may_start
-from worker.domain.transitions import Change, IllegalTransitionError
+from worker.domain.transitions import CONFLICT, Change, IllegalTransitionError
 from worker.engine.context import Context
 from worker.engine.pool import Pool
 from worker.kinetic import KineticError, NotFound
 from worker.ledger import LedgerUnavailable, Outcome
 
-CONFLICT = "conflict"
 MOST_CONFLICTS = 5
 """Conflicts in a row after which a failed execution is taken for one that cannot be retried."""
 _RECORD_AGAIN_AFTER_S = 0.5
@@ -50,6 +49,7 @@ async def submit(ctx: Context, call_siblings: Callable[[int], None] = lambda _: 
     )
     not_begun = await pool.run()
     await run.give_back([*not_begun, *run.gated])
+    await asyncio.gather(*run.calls)
     return run.did
 
 
@@ -62,6 +62,7 @@ class _Submission:
     open: bool = True
     did: dict[str, int] = field(default_factory=dict)
     gated: list[Lineage] = field(default_factory=list)
+    calls: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def supply(self) -> Sequence[Lineage]:
         options = self.ctx.options
@@ -69,7 +70,9 @@ class _Submission:
             State.SCHEDULED, limit=options.submit_batch, hide_for=options.submit_lease
         )
         if claim.remaining:
-            self.call_siblings(-(-claim.remaining // options.submit_batch))
+            # In a thread: a broker that is away would hold up every call that is in the air.
+            wanted = -(-claim.remaining // options.submit_batch)
+            self.calls.append(asyncio.create_task(asyncio.to_thread(self.call_siblings, wanted)))
         found = await self.ctx.ledger.read(claim.members)
         for each in found.values():
             if not isinstance(each, Lineage):
@@ -89,10 +92,10 @@ class _Submission:
         if lineage.due_at > now:  # the index was given back a little early
             await self.give_back([lineage])
             return
-        policy, _name = ctx.policy_for(lineage)
+        policy, policy_name = ctx.policy_for(lineage)
         objection = may_start(lineage.history, policy, now)
         if objection:
-            await ctx.commit(transitions.give_up(lineage, objection, policy, now=now))
+            await ctx.commit(transitions.give_up(lineage, objection, policy, policy_name, now=now))
             return
         if lineage.reason == CONFLICT and not await self._still_failed(lineage):
             return
@@ -226,7 +229,7 @@ async def look_after_conflict(ctx: Context, lineage: Lineage, conflict: Conflict
     if execution.status is not Status.FAILED:
         detail = f"the execution is {execution.status.value} again; someone else restarted it"
         return _again(ctx, lineage, NotDelivered(CONFLICT, detail, 409), now, ctx.options.watch_interval)
-    if lineage.undelivered + 1 >= MOST_CONFLICTS:
+    if lineage.conflicts + 1 >= MOST_CONFLICTS:
         return transitions.reject(lineage, reason=CONFLICT, detail=conflict.detail, now=now, http_status=409)
     return _again(ctx, lineage, NotDelivered(CONFLICT, conflict.detail, 409), now)
 

@@ -15,7 +15,9 @@ from worker.domain.watching import next_look_in
 from worker.engine.context import Context
 from worker.engine.discover import begin_lineage
 from worker.engine.pool import Pool
-from worker.kinetic import KineticError, NotFound
+from worker.engine.suspects import Suspects
+from worker.kinetic import KineticError, NotFound, Throttled, Unauthorized
+from worker.ledger import Outcome
 
 LONGEST_PROBE_PAUSE = timedelta(minutes=5)
 BATCH = 200
@@ -66,6 +68,7 @@ class _Looks(Generic[T]):
         self.ctx = ctx
         self.looks = 0
         self.ended = 0
+        self.closed = False
         self.times: dict[str, datetime] = {}
         # Longer than this task can go on, so that no other worker looks at the same ones meanwhile.
         self.hide_for = ctx.options.batch_budget + ctx.options.request_bound * 2
@@ -77,7 +80,7 @@ class _Looks(Generic[T]):
             self.work,
             concurrency=self.ctx.options.submit_concurrency,
             budget=self.ctx.options.batch_budget,
-            keep_going=lambda: not self.ctx.stopping(),
+            keep_going=lambda: not self.closed and not self.ctx.stopping(),
         )
         try:
             self.put_off(await pool.run())
@@ -108,6 +111,7 @@ class _Looks(Generic[T]):
         except NotFound as error:
             return error
         except KineticError as error:
+            self.closed = self.closed or isinstance(error, (Throttled, Unauthorized))
             await self.ctx.heed(error)
             self.ctx.log.warning(
                 "look_failed",
@@ -158,7 +162,7 @@ class _Clones(_Looks[Lineage]):
             return transitions.recover(lineage, now=now, ended_at=self._ended_at(found, lineage, now))
         if found and found.status is Status.FAILED and not self._is_the_old_failure(lineage, found):
             return self._failed_again(lineage, found, now)
-        if now - lineage.newest.accepted_at > self.ctx.options.watch_timeout:
+        if found and now - lineage.newest.accepted_at > self.ctx.options.watch_timeout:
             detail = (
                 f"the clone had not ended after {self.ctx.options.watch_timeout}; look at it before a retry"
             )
@@ -219,20 +223,40 @@ class _Tracked(_Looks[str]):
         elif isinstance(found, Execution) and found.status is Status.COMPLETED:
             await self._stop(uuid, "completed", "it completed; there is nothing to retry")
         elif isinstance(found, Execution) and found.status is Status.FAILED:
-            stamp = found.updated_at or found.created_at
-            failed_at = min(stamp - self.ctx.api.skew, now) if stamp else now
-            dated = stamp is not None
-            change = begin_lineage(
-                self.ctx, found, failed_at=failed_at, seen_at=now, source="track", dated=dated
-            )
-            await self.ctx.commit(change)  # taken or known already: it has its lineage
-            await self._stop(uuid, "failed", "it failed; its lineage goes on from here")
-        elif age > self.ctx.options.watch_timeout:
+            await self._failed(found, now, age)
+        elif isinstance(found, Execution) and age > self.ctx.options.watch_timeout:
             await self._stop(
                 uuid, "watch_timeout", f"it had not ended after {self.ctx.options.watch_timeout}"
             )
         else:
-            self.times[uuid] = now + next_look_in(age, self.ctx.options.watch_interval)
+            self._look_again(uuid, now, age)
+
+    async def _failed(self, found: Execution, now: datetime, age: timedelta) -> None:
+        """Begin its lineage, unless it may be the clone of a call in doubt: then that comes first."""
+        suspects = await Suspects.of(self.ctx, [found])
+        if not await self.ctx.ledger.owners([found.uuid]):
+            if suspects.still_in_doubt(found):
+                self._look_again(found.uuid, now, age)
+                return
+            stamp = found.updated_at or found.created_at
+            change = begin_lineage(
+                self.ctx,
+                found,
+                failed_at=min(stamp - self.ctx.api.skew, now) if stamp else now,
+                seen_at=now,
+                source="track",
+                dated=stamp is not None,
+                hold=suspects.hold(found),
+            )
+            outcome = await self.ctx.commit(change)
+            if outcome is Outcome.STALE:  # the ledger began anew, or someone else was first: look who has it
+                await self.ctx.ledger.begin(self.ctx.waited())
+                self._look_again(found.uuid, now, age)
+                return
+        await self._stop(found.uuid, "failed", "it failed; its lineage goes on from here")
+
+    def _look_again(self, uuid: str, now: datetime, age: timedelta) -> None:
+        self.times[uuid] = now + next_look_in(age, self.ctx.options.watch_interval)
 
     def put_off(self, uuids: Sequence[str]) -> None:
         """Let others look at what was not begun."""

@@ -1,11 +1,13 @@
 """What an answer means: as a `Delivery` for a retry call, as an error for a GET. Pure.
 
 Owns the table from status to meaning. Explanations are taken from answers only in bounded, cleaned
-pieces that cannot hold a payload: a validation error's place, message and type, never its input.
+pieces: a validation error's place, message and type, never its input; of free text only what comes
+before the first brace, bracket or quote, for services like to quote what they were given.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -34,6 +36,9 @@ _REFUSALS: dict[int, str] = {codes.NOT_FOUND: "not_found", codes.UNPROCESSABLE_E
 _KEY_CURE = "Kinetic turned the key down; check KINETIC_API_KEY and its permissions"
 _URL_CURE = "check KINETIC_BASE_URL"
 _UNREADABLE_BODY = frozenset({"unknown_encoding", "broken_encoding"})
+
+
+_QUOTING = re.compile(r"""[{\["`]|(?<!\w)'""")
 
 
 def delivery_of(answer: Answer, *, now: datetime, secret: str) -> Delivery:
@@ -183,7 +188,16 @@ def _words(value: object) -> str:
         nested,
         nested.get("message") if isinstance(nested, dict) else None,
     )
-    return next((_text(each) for each in candidates if isinstance(each, str)), "")
+    return next((_text(_before_quotes(each)) for each in candidates if isinstance(each, str)), "")
+
+
+def _before_quotes(text: str) -> str:
+    """Return free text up to where it may begin to quote a payload.
+
+    >>> _before_quotes('cannot start with input {"patient": "J"}'), _before_quotes("it can't")
+    ('cannot start with input', "it can't")
+    """
+    return _QUOTING.split(text, maxsplit=1)[0].strip()
 
 
 def _problems(items: list[Any]) -> str:

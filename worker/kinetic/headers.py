@@ -14,6 +14,7 @@ DEFAULT_PAUSE = timedelta(seconds=5)
 SHORTEST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(hours=1)
 SMALLEST_SKEW = timedelta(seconds=2)
+SLOWEST_HALF_TRIP = timedelta(seconds=1)
 LARGEST_SKEW = timedelta(days=1)
 """A `Date` further from our clock than this is nonsense: no execution would have a believable time."""
 
@@ -64,13 +65,14 @@ def skew_of(headers: Mapping[str, str], asked_at: datetime, answered_at: datetim
     The server wrote `Date` somewhere between question and answer, the middle is the best guess; it
     cut the fraction of a second off, half of one is put back. Right to within half a second plus
     half a round trip; so what is below two seconds plus that is called zero, or two clocks that agree
-    would seem to dance. An answer that carries `Age` comes from a cache, with an old date.
+    would seem to dance. A slow answer does not tell: it must not replace what a quick one told. Nor does one
+    that carries `Age`: it comes from a cache, with an old date.
     """
     date = http_date(headers.get("date", ""))
     if date is None or "age" in headers:
         return None
     half_trip = (answered_at - asked_at) / 2
     skew = date + timedelta(milliseconds=500) - (asked_at + half_trip)
-    if abs(skew) > LARGEST_SKEW:
+    if abs(skew) > LARGEST_SKEW or half_trip > SLOWEST_HALF_TRIP:
         return None
     return skew if abs(skew) > SMALLEST_SKEW + half_trip else timedelta(0)

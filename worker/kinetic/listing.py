@@ -2,8 +2,9 @@
 
 Owns where a walk through a listing stands: what to ask next and when nothing can follow. Knows
 neither HTTP nor what the executions are wanted for. A walk ends when the server says so, with an
-empty page, with a page that brings no execution this walk has not seen (a server that ignores the
-paging parameters sends its first page for ever), with a repeated cursor, and after 10,000 pages.
+empty page, with three pages in a row that bring no execution this walk has not seen (a server that
+ignores the paging parameters sends its first page for ever), with a repeated cursor, and after 10,000
+pages.
 A short page is no end: servers cap what was asked for.
 """
 
@@ -22,6 +23,9 @@ from worker.kinetic.wire import read_execution, shape_of
 Query = list[tuple[str, str]]
 
 MAX_PAGES = 10_000
+MAX_PAGES_WITHOUT_NEWS = 3
+"""One such page may be the same executions pushed down by a page of new ones between two questions; three
+in a row come from a server that ignores the paging parameters."""
 MAX_CURSOR_CHARS = 4000
 ENVELOPES = ("items", "executions", "data", "results")
 """Where an answer that is no bare array may hold its items, when the settings do not say."""
@@ -61,6 +65,7 @@ class Walk:
         self._offset = 0
         self._seen: set[str] = set()
         self._cursors: set[str] = set()
+        self._pages_without_news = 0
         self.pages = 0
         self.query: Query | None = self._first_query()
 
@@ -82,7 +87,9 @@ class Walk:
         )
         self.pages += 1
         nothing_new = bool(items) and len(self._seen) == known
-        following = None if nothing_new else self._following(data, len(items))
+        self._pages_without_news = self._pages_without_news + 1 if nothing_new else 0
+        going_round = self._pages_without_news >= MAX_PAGES_WITHOUT_NEWS
+        following = None if going_round else self._following(data, len(items))
         self.query = following if self.pages < MAX_PAGES else None
         readable = [each for each in read if each is not None]
         dates = [each.created_at for each in readable if each.created_at is not None]

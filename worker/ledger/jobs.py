@@ -21,6 +21,7 @@ class Turn:
     job: str
     token: str
     lease: timedelta
+    calls_api: bool
     memory: dict[str, Any]
 
 
@@ -39,11 +40,12 @@ class Jobs:
         answer = await self._run("begin_job", keys, token, _ms(lease), _ms(gap), int(calls_api))
         if answer[1] != "begun":
             return str(answer[1])
-        return Turn(job, token, lease, _memory(answer[2]))
+        return Turn(job, token, lease, calls_api, _memory(answer[2]))
 
     async def extend(self, turn: Turn) -> bool:
-        """Keep the turn for another lease; return False when it was lost to another worker."""
-        answer = await self._run("extend_job", [self._keys.job(turn.job)], turn.token, _ms(turn.lease))
+        """Keep the turn for another lease; False when another worker has it, or the gate was closed."""
+        keys = [self._keys.job(turn.job), self._keys.gate]
+        answer = await self._run("extend_job", keys, turn.token, _ms(turn.lease), int(turn.calls_api))
         return bool(answer[1])
 
     async def finish(self, turn: Turn, memory: dict[str, Any] | None = None) -> None:

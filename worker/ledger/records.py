@@ -43,6 +43,7 @@ def dump(lineage: Lineage, write_token: str) -> str:
         "due_at": _ms(lineage.due_at),
         "delay_ms": _duration_ms(lineage.delay),
         "undelivered": lineage.undelivered or None,
+        "conflicts": lineage.conflicts or None,
         "missing_since": _ms(lineage.missing_since),
         "policy": lineage.policy,
         "intent": intent
@@ -103,6 +104,7 @@ def _load(root: str, record: dict[str, Any]) -> Lineage:
         intent=intent
         and Intent(intent["token"], intent["of"], from_ms(intent["at"]), from_ms(intent["lease_until"])),
         undelivered=record.get("undelivered", 0),
+        conflicts=record.get("conflicts", 0),
         missing_since=_moment(record.get("missing_since")),
         reason=record.get("reason", ""),
         detail=record.get("detail", ""),

@@ -73,9 +73,10 @@ def test_a_payload_that_others_had_before_is_not_distinctive() -> None:
 
 
 def test_lineages_with_the_same_key_share_candidates_one_to_one() -> None:
-    """Two lineages, one clone: only one of them may get it."""
+    """Two lineages, one clone: only one of them may get it, and neither is said to have none."""
     findings = match([doubt("a"), doubt("b", at=timedelta(seconds=1))], [new("c")], {})
-    assert sorted(finding.clarity for finding in findings.values()) == [Clarity.NOTHING, Clarity.UNCLEAR]
+    assert {finding.clarity for finding in findings.values()} == {Clarity.UNCLEAR}
+    assert [finding.candidate is None for finding in findings.values()].count(True) == 1
     findings = match([doubt("a"), doubt("b")], [new("c"), new("d")], {})
     assert {each.candidate.uuid for each in findings.values() if each.candidate} == {"c", "d"}
 
@@ -93,6 +94,12 @@ def test_an_execution_that_runs_again_was_retried_in_place() -> None:
     assert (finding.clarity, finding.candidate) == (Clarity.FOUND, again)
     still = execution("root", fingerprint="secret-1")
     assert match([doubt()], [still], {"root": "root"})["root"].clarity is Clarity.NOTHING
+
+
+def test_an_execution_that_was_touched_since_is_no_sign_of_nothing() -> None:
+    """Retried in place it may have failed again already: the call had an effect."""
+    touched = execution("root", fingerprint="secret-1", updated_at=NOW + timedelta(seconds=5))
+    assert match([doubt()], [touched], {"root": "root"})["root"].clarity is Clarity.UNCLEAR
 
 
 @given(

@@ -143,6 +143,10 @@ def test_versions_grow_by_one_with_every_step() -> None:
 def test_the_policy_in_force_at_the_call_may_end_the_lineage() -> None:
     """A deploy that lowers the maximum ends a lineage that was scheduled under the old one."""
     change = transitions.give_up(
-        discovered().after, GiveUp(GiveUpReason.ATTEMPTS_USED_UP, "0 of 0"), Policy(max_attempts=0), now=LATER
+        discovered().after,
+        GiveUp(GiveUpReason.ATTEMPTS_USED_UP, "0 of 0"),
+        Policy(max_attempts=0),
+        "x",
+        now=LATER,
     )
     assert change.after.state is State.EXHAUSTED

@@ -108,15 +108,15 @@ def test_a_cursor_that_only_looks_like_a_url_is_a_cursor(cursor: str) -> None:
 
 
 @pytest.mark.parametrize("pagination", ["offset", "page", "cursor"])
-def test_a_server_that_ignores_paging_is_asked_twice_and_no_more(pagination: str) -> None:
-    """A page without anything unseen ends the walk, also when no item of it is readable."""
+def test_a_server_that_ignores_paging_is_not_asked_for_ever(pagination: str) -> None:
+    """Three pages in a row without anything unseen end the walk, also when no item is readable."""
     count = iter(range(100))
     for rows in (items(0, 5), [{"name": "x"}, 7]):
         pages = walk_through(
             lambda _, rows=rows: {"items": rows, "next_cursor": f"c{next(count)}"},  # type: ignore[misc]
             pagination=pagination,
         )
-        assert [page.last for page in pages] == [False, True]
+        assert [page.last for page in pages] == [False, False, False, True]
 
 
 def test_a_cursor_that_repeats_ends_the_walk() -> None:
@@ -265,3 +265,16 @@ def test_a_contract_that_cannot_work_is_not_built(wrong: dict[str, Any]) -> None
     """The start fails, not the first poll."""
     with pytest.raises(ValueError, match=r"page_size|needs"):
         ListContract(**wrong)
+
+
+def test_a_burst_between_two_questions_hides_nothing() -> None:
+    """A page of new executions pushes the list down: page two repeats page one, and the rest follows."""
+    contract = ListContract(page_size=5)
+    walk = Walk(contract, status=None, since=None)
+    first, rest = items(0, 5), items(5, 5)
+    assert not walk.take(first, NOW).last
+    again = walk.take(first, NOW)  # the same five, because five newer ones came on top
+    assert not again.last
+    assert {each.uuid for each in walk.take(rest, NOW).executions} == {
+        each["execution_uuid"] for each in rest
+    }

@@ -60,6 +60,7 @@ def lineages(draw: st.DrawFn) -> Lineage:
         delay=draw(st.none() | durations),
         intent=draw(st.none() | st.builds(Intent, names, names, moments, moments)),
         undelivered=draw(st.integers(0, 1000)),
+        conflicts=draw(st.integers(0, 1000)),
         missing_since=draw(st.none() | moments),
         reason=draw(words),
         detail=draw(words),
@@ -104,8 +105,8 @@ def test_no_payload_and_no_link_is_in_a_record() -> None:
     assert keys <= {
         "format", "version", "token", "state", "since", "reason", "detail", "workflow_version", "workflow",
         "workflow_name", "fingerprint", "source", "undated", "root_failed_at", "seen_at", "failing",
-        "last_failed_at", "failure_stamp", "attempts", "due_at", "delay_ms", "undelivered", "missing_since",
-        "policy", "intent",
+        "last_failed_at", "failure_stamp", "attempts", "due_at", "delay_ms", "undelivered", "conflicts",
+        "missing_since", "policy", "intent",
     }  # fmt: skip
     assert "intent" in json.loads(records.dump(submitting(discovered().after).after, "w"))
 
