@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+from billiard.util import get_logger as get_pool_logger
 from celery import Celery, signals
 
 from config.logging import configure_logging
@@ -105,6 +106,7 @@ def make_app(config: Settings) -> Celery:
 def _set_up_logging(**_: object) -> None:
     config = runtime.settings()
     configure_logging(config.log.level, config.log.format, secrets=config.secrets)
+    get_pool_logger().propagate = True  # made on first use, and deaf to the root logger until told
     for name in CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
 

@@ -205,6 +205,14 @@ def test_both_end_when_told_while_redis_is_away(tmp_path: Path) -> None:
         assert "Traceback" not in held.text()
 
 
+def test_a_signal_to_the_whole_group_is_logged_in_json_too(held: Daemons) -> None:
+    """Some supervisors signal every process of a service; the pool's complaint is a line like any other."""
+    started(held)
+    held.all[0].signal_group(signal.SIGTERM)
+    held.all[0].process.wait(30)
+    assert held.lines()
+
+
 def test_a_warm_stop_leaves_nothing_submitting(held: Daemons, simulator: SimulatorHandle) -> None:
     """SIGTERM in the middle of a batch: what is under way ends and is recorded, the rest waits."""
     started(held)
