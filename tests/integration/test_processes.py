@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.support.daemons import Daemons, daemons, wait_until
+from tests.support.daemons import ROOT, Daemons, daemons, wait_until
 from tests.support.redis_server import free_port, redis_server
 from tests.support.simulation import SimulatorHandle, start_simulator
 
@@ -205,12 +209,17 @@ def test_both_end_when_told_while_redis_is_away(tmp_path: Path) -> None:
         assert "Traceback" not in held.text()
 
 
-def test_a_signal_to_the_whole_group_is_logged_in_json_too(held: Daemons) -> None:
-    """Some supervisors signal every process of a service; the pool's complaint is a line like any other."""
-    started(held)
-    held.all[0].signal_group(signal.SIGTERM)
-    held.all[0].process.wait(30)
-    assert held.lines()
+def test_the_pools_own_complaints_are_json_too() -> None:
+    """Billiard has a logger of its own that is deaf to the root logger until told otherwise."""
+    program = (
+        "from worker.celery_app import app; app.log.setup('INFO'); "
+        "from billiard.util import get_logger; get_logger().error('Process %r exited', 'p')"
+    )
+    env = {"KINETIC_BASE_URL": "http://127.0.0.1:1", "KINETIC_API_KEY": KEY, "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stderr)["event"] == "Process 'p' exited"
 
 
 def test_a_warm_stop_leaves_nothing_submitting(held: Daemons, simulator: SimulatorHandle) -> None:
