@@ -15,6 +15,8 @@ from worker.ledger.gate import GateState, as_mapping, read_gate
 from worker.ledger.ledger import Ledger
 
 PAGE = 200
+CLOCK_LEAD = timedelta(seconds=10)
+"""A record's times may be ahead of the stream's by the time that a request travels (see `ServerClock`)."""
 STORY_SCAN = 20_000
 """Stream entries read at most for one story; the record itself tells the rest."""
 
@@ -129,8 +131,8 @@ class Reports:
     async def story(self, lineage: Lineage) -> list[StoredEvent]:
         """Return the lineage's events, oldest first, as far as the stream still has them."""
         events: list[StoredEvent] = []
-        at, scanned = f"{to_ms(lineage.seen_at) - 1}", 0
-        until = f"{to_ms(lineage.since) + 1000}"
+        at, scanned = f"{to_ms(lineage.seen_at - CLOCK_LEAD)}", 0
+        until = f"{to_ms(lineage.since + CLOCK_LEAD)}"
         while scanned < STORY_SCAN:
             page = await self.events_since(at, until=until)
             if not page:
