@@ -19,12 +19,14 @@ class Child:
     """One process and what it said last.
 
     Attributes:
+        group_ended: whether its process group was killed; from then on the number may be another's.
         listener: reads its output to the end; a pipe that nobody reads would block it.
     """
 
     name: str
     process: asyncio.subprocess.Process
     last_line: str = ""
+    group_ended: bool = False
     listener: asyncio.Task[None] | None = None
 
     @property
@@ -100,7 +102,9 @@ async def _end(children: Sequence[Child]) -> None:
             await asyncio.wait(waits, timeout=END_WITHIN_S)
     finally:
         for child in children:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.process.pid, signal.SIGKILL)  # its own session: itself and its children
+            if not child.group_ended:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(child.process.pid, signal.SIGKILL)  # its own session: itself and its children
+            child.group_ended = True
     for child in children:
         await child.process.wait()
