@@ -619,16 +619,15 @@ async def test_lineages_that_are_not_this_ticks_turn_share_the_candidates_too(
     """Two unclear calls with the same payload, one clone: neither has it on proof, and none is repeated."""
     api.answers.extend([clone_then_lose_the_answer, answering(Unclear("read_timeout"))])
     ctx.options = replace(ctx.options, submit_concurrency=1, resolve_grace=timedelta(hours=1))
-    old = timedelta(minutes=20)
-    api.add(failed("a", created_at=ctx.now() - old, fingerprint="same"))
-    api.add(failed("b", created_at=ctx.now() - old, fingerprint="same"))
+    api.page_size = 1  # so that the listing ends before it shows the other root as a stranger
+    api.add(failed("a", created_at=ctx.now() - timedelta(minutes=30), fingerprint="same"))
+    api.add(failed("b", created_at=ctx.now() - timedelta(minutes=20), fingerprint="same"))
     await discover(ctx)
     await submit(ctx)
-    first, second = await roots_in(ctx, State.UNRESOLVED)
-    await ctx.ledger.reschedule(State.UNRESOLVED, {second: ctx.now() + timedelta(hours=1)})
+    assert api.clones == {"a": 1}
+    await ctx.ledger.reschedule(State.UNRESOLVED, {"a": ctx.now() + timedelta(hours=1)})
     await resolve(ctx)
-    assert (await lineage_of(ctx, first)).state is State.UNRESOLVED
-    assert sum(api.clones.values()) == 1
+    assert (await lineage_of(ctx, "b")).state is State.UNRESOLVED
 
 
 async def test_a_look_that_failed_is_no_verdict(
