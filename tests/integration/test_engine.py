@@ -619,15 +619,18 @@ async def test_lineages_that_are_not_this_ticks_turn_share_the_candidates_too(
     """Two unclear calls with the same payload, one clone: neither has it on proof, and none is repeated."""
     api.answers.extend([clone_then_lose_the_answer, answering(Unclear("read_timeout"))])
     ctx.options = replace(ctx.options, submit_concurrency=1, resolve_grace=timedelta(hours=1))
-    api.page_size = 1  # so that the listing ends before it shows the other root as a stranger
-    api.add(failed("a", created_at=ctx.now() - timedelta(minutes=30), fingerprint="same"))
-    api.add(failed("b", created_at=ctx.now() - timedelta(minutes=20), fingerprint="same"))
+    api.add(failed("a", fingerprint="same"), failed("b", fingerprint="same"))
     await discover(ctx)
     await submit(ctx)
-    assert api.clones == {"a": 1}
-    await ctx.ledger.reschedule(State.UNRESOLVED, {"a": ctx.now() + timedelta(hours=1)})
+    (cloned,) = api.clones
+    (other,) = {"a", "b"} - {cloned}
+    # The listing ends before it shows the other root as a stranger.
+    api.page_size = 1
+    for root, age in ((other, timedelta(minutes=20)), (cloned, timedelta(minutes=30))):
+        api.add(replace(api.executions[root], created_at=ctx.now() - age))
+    await ctx.ledger.reschedule(State.UNRESOLVED, {cloned: ctx.now() + timedelta(hours=1)})
     await resolve(ctx)
-    assert (await lineage_of(ctx, "b")).state is State.UNRESOLVED
+    assert (await lineage_of(ctx, other)).state is State.UNRESOLVED
 
 
 async def test_a_look_that_failed_is_no_verdict(
