@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -65,6 +66,9 @@ SUMMARIES = {
     "health": "Answer a container's health check.",
 }
 
+INTERRUPTED, BUG = 130, 70
+"""Exit codes besides those of `errors`: Ctrl-C, and a mistake of ours."""
+
 
 @click.group(cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="kinetic-retry-worker", prog_name="kinetic-retry")
@@ -79,14 +83,24 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code. No traceback reaches a person for what can go wrong outside."""
     try:
         result: Any = cli.main(args=list(arguments), prog_name="kinetic-retry", standalone_mode=False)
-    except click.exceptions.Exit as leaving:
-        return leaving.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except CommandError as error:
-        click.echo(str(error), err=True)
-        return error.exit_code
+    except (click.exceptions.Exit, click.ClickException, CommandError) as ending:
+        if isinstance(ending, click.ClickException):
+            ending.show()
+        elif isinstance(ending, CommandError):
+            click.echo(str(ending), err=True)
+        return ending.exit_code
     except (KeyboardInterrupt, click.Abort):
-        return 130
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001  # a traceback shows values, and helps nobody on a terminal
+        click.echo(f"kinetic-retry: {_bug(error)}; this is a mistake of ours, please report it", err=True)
+        return BUG
     return result if isinstance(result, int) else 0
+
+
+def _bug(error: Exception) -> str:
+    """Return which error came from where; never its message, which may quote what must not be shown."""
+    step = error.__traceback__
+    while step and step.tb_next:
+        step = step.tb_next
+    place = f"{Path(step.tb_frame.f_code.co_filename).name}:{step.tb_lineno}" if step else "nowhere"
+    return f"unexpected {type(error).__name__} at {place}"

@@ -20,7 +20,8 @@ from worker.ledger.clock import ServerClock
 from worker.ledger.inspection import Server, inspect
 from worker.runtime import endpoint, list_contract
 
-NO_SUCH_EXECUTION = "kinetic-retry-check"
+NO_SUCH_EXECUTION = "00000000-0000-0000-0000-000000000000"
+"""The nil UUID: well-formed, so that a server that checks the form still has to look for it."""
 MOST_SKEW = timedelta(seconds=30)
 MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "wrong": "[red]✗[/]"}
 
@@ -35,7 +36,7 @@ class Finding:
     cure: str = ""
 
 
-@click.command(short_help="Examine everything the worker depends on, with the cure for what is wrong.")
+@click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print an array of findings.")
 def check(as_json: bool) -> int:
     """Examine settings, Redis, broker and the Kinetic API. Reads only: no retry is sent, nothing is written.
@@ -120,8 +121,8 @@ def _redis_clock(server: Server) -> Iterable[Finding]:
 
 
 def _broker(config: Settings) -> Iterable[Finding]:
-    url = config.broker_url.get_secret_value()
-    if url == config.redis_url.get_secret_value():
+    if config.origins["CELERY_BROKER_URL"] == "default":
+        yield Finding("ok", "broker", "the same server as REDIS_URL")
         return
     from worker.celery_app import make_app
 
@@ -156,13 +157,7 @@ async def _list(client: KineticClient, config: Settings) -> list[Finding]:
         return [_api_trouble(error)]
     findings = [Finding("ok", "api", "reachable, and the key is accepted")]
     findings += [_contents(failed, everything), _filter(failed, config), *_order(everything, config)]
-    if len(everything) > 1:
-        findings.append(
-            Finding("ok", "list paging", f"by {config.kinetic.listing.pagination}: a second page came")
-        )
-    elif everything[0].received >= config.kinetic.listing.page_size:
-        cure = "check KINETIC_LIST_PAGINATION and the parameter names: one page may be all that is seen"
-        findings.append(Finding("warning", "list paging", "a full page, and nothing new behind it", cure))
+    findings += _paging(everything, config)
     return findings
 
 
@@ -208,9 +203,26 @@ def _order(everything: list[Page], config: Settings) -> Iterable[Finding]:
     words = {"desc": "newest first", "asc": "oldest first", "unknown": "neither newest nor oldest first"}
     if seen == config.kinetic.listing.order:
         yield Finding("ok", "list order", words[seen])
+    elif config.kinetic.listing.order == "unknown":
+        cure = (
+            "if it is always so, KINETIC_LIST_ORDER=desc makes reading it cheaper" if seen == "desc" else ""
+        )
+        yield Finding("ok", "list order", f"{words[seen]} this time, none is relied on", cure)
     else:
         cure = f"set KINETIC_LIST_ORDER={seen}, or failures far down the list are found late"
         yield Finding("wrong", "list order", words[seen], cure)
+
+
+def _paging(everything: list[Page], config: Settings) -> Iterable[Finding]:
+    about, way = "list paging", config.kinetic.listing.pagination
+    first, second = ({each.uuid for each in page.executions} for page in [*everything, everything[0]][:2])
+    if len(everything) == 1 and everything[0].received < config.kinetic.listing.page_size:
+        return  # all of it fits on one page: nothing to see
+    if len(everything) > 1 and (second - first or not everything[1].received):
+        yield Finding("ok", about, f"by {way}: the second page brought {len(second - first)} others")
+    else:
+        cure = "check KINETIC_LIST_PAGINATION and the parameter names: one page may be all that is seen"
+        yield Finding("warning", about, f"by {way}: a full page, and nothing new behind it", cure)
 
 
 def _skew(client: KineticClient) -> Iterable[Finding]:

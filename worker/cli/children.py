@@ -10,6 +10,10 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from config.catalog import VARIABLES
+from config.settings import DEFAULT_ENV_FILE
+from config.sources import gather
+
 END_WITHIN_S = 20.0
 LONGEST_LINE = 1 << 20
 
@@ -82,13 +86,22 @@ class Children:
         """The first child that is not alive any more."""
         return next((child for child in self.all if not child.alive), None)
 
-    async def end(self, first: Collection[str]) -> None:
-        """End all of them, those named in `first` before what they depend on; return when none is left."""
-        try:
-            await _end([child for child in self.all if child.name in first])
-        finally:
-            await _end(self.all)
-        await asyncio.gather(*(child.listener for child in self.all if child.listener), return_exceptions=True)
+    async def end(self, names: Collection[str] | None = None) -> None:
+        """End those with these names, or all, and hear them out; return when none of them is left."""
+        ending = [child for child in self.all if names is None or child.name in names]
+        await _end(ending)
+        await asyncio.gather(*(child.listener for child in ending if child.listener), return_exceptions=True)
+
+
+def given_environment() -> dict[str, str]:
+    """Return this process's environment with what `.env` and the `*_FILE` files give us spelt out.
+
+    Worker and beat get everything from here and read no `.env` themselves: a variable that must not reach
+    them has one place to be taken out of.
+    """
+    ours = {spelt for each in VARIABLES.values() for spelt in (each.name, each.file_name) if spelt}
+    others = {variable: text for variable, text in os.environ.items() if variable.upper() not in ours}
+    return others | gather(os.environ, DEFAULT_ENV_FILE).values
 
 
 async def _end(children: Sequence[Child]) -> None:

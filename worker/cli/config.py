@@ -8,7 +8,7 @@ from worker.cli.output import console, echo_json, name
 from worker.cli.session import settings
 
 
-@click.command(short_help="Show the settings in force and where each came from.")
+@click.command()
 @click.option("--changed", is_flag=True, help="Only what differs from the defaults.")
 @click.option("--json", "as_json", is_flag=True, help="Print an array of objects.")
 def config(changed: bool, as_json: bool) -> None:

@@ -14,11 +14,15 @@ import click
 from worker.cli.errors import WRONG
 
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
+env_file_option = click.option(
+    "--env-file/--no-env-file", default=True, help="Read .env in the working directory (it is by default)."
+)
 
 
-@click.command(context_settings=PASS_ON, short_help="Do the work: a Celery worker.")
+@click.command(context_settings=PASS_ON)
+@env_file_option
 @click.argument("celery_options", nargs=-1, type=click.UNPROCESSED)
-def worker(celery_options: tuple[str, ...]) -> int:
+def worker(env_file: bool, celery_options: tuple[str, ...]) -> int:
     """Run a Celery worker with WORKER_CONCURRENCY processes, until SIGTERM.
 
     On SIGTERM it starts nothing new, finishes the calls under way and ends; give it longer than a call
@@ -28,7 +32,7 @@ def worker(celery_options: tuple[str, ...]) -> int:
     Example: kinetic-retry worker
     What follows is passed on to `celery worker`: kinetic-retry worker --pool=solo
     """
-    app = _app(require_api=True)
+    app = _app(require_api=True, env_file=env_file)
     options = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     name = ["-n", f"worker-{os.getpid()}@%h"]
     with warnings.catch_warnings():
@@ -38,8 +42,9 @@ def worker(celery_options: tuple[str, ...]) -> int:
     return 0
 
 
-@click.command(short_help="Wake the workers: Celery beat.")
-def beat() -> int:
+@click.command()
+@env_file_option
+def beat(env_file: bool) -> int:
     """Run Celery beat, which sends the ticks that wake the workers, until SIGTERM.
 
     One is enough. Two do no harm: a tick that finds nothing to do costs one question to Redis. It needs
@@ -48,19 +53,19 @@ def beat() -> int:
     \b
     Example: kinetic-retry beat
     """
-    app = _app(require_api=False)
+    app = _app(require_api=False, env_file=env_file)
     from worker.beat import Beat
 
     Beat(app=app, quiet=True, loglevel=app.conf.worker_log_level).run()
     return 0
 
 
-def _app(*, require_api: bool) -> Any:
+def _app(*, require_api: bool, env_file: bool) -> Any:
     """Return the Celery application; bad settings end the process with a line each and code 2."""
-    from config.settings import SettingsError, load_settings
+    from config.settings import DEFAULT_ENV_FILE, SettingsError, load_settings
 
     try:
-        config = load_settings(require_api=require_api)
+        config = load_settings(env_file=DEFAULT_ENV_FILE if env_file else None, require_api=require_api)
     except SettingsError as error:
         _refuse(error)
     from worker import runtime

@@ -9,7 +9,7 @@ import click
 from worker.health import STALE_AFTER_S, age_s
 
 
-@click.command(short_help="Answer a container's health check.")
+@click.command()
 @click.argument("role", type=click.Choice(["worker", "beat"]))
 @click.option("--json", "as_json", is_flag=True, help="Print an object instead of a line.")
 def health(role: str, as_json: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -13,11 +14,12 @@ from worker.cli.output import ago, console, echo_json, name
 from worker.cli.session import settings, with_ledger
 from worker.cli.status import COLOURS
 from worker.domain.lineage import Lineage, State
+from worker.domain.policy import PolicyBook
 from worker.ledger import Ledger, records
 from worker.ledger.reports import Reports
 
 
-@click.command("list", short_help="List lineages: what failed, where it stands and why.")
+@click.command("list")
 @click.option(
     "--state", "states", multiple=True, type=click.Choice([s.value for s in State]), help="Only these states."
 )
@@ -34,9 +36,10 @@ def list_lineages(states: tuple[str, ...], workflow: str | None, limit: int, as_
       kinetic-retry list --state exhausted --state held
       kinetic-retry list --workflow 'Eligibility*' --limit 500 --json
     """
+    config = settings()
     wanted = tuple(State(state) for state in states) or tuple(State)
 
-    async def read(ledger: Ledger) -> tuple[list[Lineage], Any]:
+    async def read(ledger: Ledger) -> tuple[list[Lineage], datetime]:
         reports, found = Reports(ledger), []
         now = (await reports.summary()).now
         async for lineage in reports.lineages(wanted):
@@ -46,7 +49,7 @@ def list_lineages(states: tuple[str, ...], workflow: str | None, limit: int, as_
                 break
         return found, now
 
-    found, now = with_ledger(read)
+    found, now = with_ledger(read, config)
     if as_json:
         echo_json([{"root": each.root, **json.loads(records.dump(each, ""))} for each in found])
         return
@@ -54,12 +57,12 @@ def list_lineages(states: tuple[str, ...], workflow: str | None, limit: int, as_
     if not found:
         screen.print("nothing to list")
         return
-    screen.print(_table(found, now))
+    screen.print(_table(found, config.retry.policies, now))
     if len(found) == limit:
         screen.print(f"[dim]the first {limit}; --limit for more[/]")
 
 
-@click.command(short_help="Watch executions by uuid, whether or not a list shows them.")
+@click.command()
 @click.argument("uuids", nargs=-1, required=True, metavar="UUID…")
 @click.option("--json", "as_json", is_flag=True, help="Print an object.")
 def track(uuids: tuple[str, ...], as_json: bool) -> None:
@@ -91,7 +94,7 @@ def _is_of(lineage: Lineage, workflow: str) -> bool:
     )
 
 
-def _table(found: list[Lineage], now: Any) -> Any:
+def _table(found: list[Lineage], policies: PolicyBook, now: datetime) -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -104,11 +107,12 @@ def _table(found: list[Lineage], now: Any) -> Any:
         why = f"due {ago(each.due_at, now)}" if each.state is State.SCHEDULED and each.due_at else ""
         reason = name(each.reason) + (f": {name(each.detail, 80)}" if each.detail else "")
         colour = COLOURS[each.state]
+        policy, _ = policies.for_workflow(each.workflow_uuid, each.workflow_name)
         grid.add_row(
             name(each.root, 200),
             f"[{colour}]{each.state.value}[/]",
             name(each.workflow_name or each.workflow_uuid, 40),
-            str(len(each.attempts)),
+            f"{len(each.attempts)}/{policy.max_attempts}",
             ago(each.since, now),
             "; ".join(part for part in (why, reason) if part),
         )

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from worker.cli.output import name, rough
+from worker.domain.text import clean_text
 
 Line = Mapping[str, Any]
 COLUMN = 30
@@ -22,17 +23,22 @@ def narrate(line: str) -> str | None:
     if not isinstance(entry, dict):
         return None
     event = str(entry.get("event", ""))
-    words = WORDS.get(event)
+    words = _in_words(event, entry)
     if words:
         time = str(entry.get("timestamp", ""))[11:19]
         who = name(str(entry.get("workflow_name", "")), 44)
-        return (
-            f"[dim]{name(time)}[/] {_padded(words(entry))} [bold]{who}[/] [dim]{_short(entry.get('root'))}[/]"
-        )
+        return f"[dim]{name(time)}[/] {_padded(words)} [bold]{who}[/] [dim]{_short(entry.get('root'))}[/]"
     if entry.get("level") in ("warning", "error", "critical"):
         detail = name(str(entry.get("detail", "")), 200)
         return f"[yellow]{name(event, 200)}[/] {detail}"
     return None
+
+
+def _in_words(event: str, entry: Line) -> str | None:
+    try:
+        return WORDS[event](entry)
+    except (KeyError, TypeError, ValueError):  # not one of ours, or not by this version
+        return None
 
 
 def _padded(markup: str) -> str:
@@ -52,7 +58,7 @@ def _recovered(entry: Line) -> str:
 
 
 def _short(uuid: object) -> str:
-    return name(str(uuid or ""), 200)[:8]
+    return name(clean_text(str(uuid or ""), 200)[:8])
 
 
 WORDS: Mapping[str, Callable[[Line], str]] = {

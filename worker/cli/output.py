@@ -1,17 +1,20 @@
-"""How commands show things: times, durations, tables and untrusted text."""
+"""How commands show things: times, durations, tables and untrusted text. They all wait for its imports."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from datetime import datetime, timedelta
 from typing import Any
 
 import click
 
-from config.durations import format_duration
 from worker.domain.text import clean_text
 
 NAME_CHARS = 48
+WIDTH_OF_A_PIPE = 200
+"""Columns where there is no terminal: programs that read tables want whole uuids."""
 
 
 def echo_json(value: object) -> None:
@@ -58,14 +61,32 @@ def name(text: str, limit: int = NAME_CHARS) -> str:
     """Return untrusted text made safe for a terminal, with rich's markup switched off."""
     from rich.markup import escape
 
-    return escape(clean_text(text, limit))
+    safe = escape(clean_text(text, limit))
+    backslashes = len(safe) - len(safe.rstrip("\\"))
+    return safe + "\\" * (backslashes % 2)  # an odd one would escape the tag that follows
 
 
 def console() -> Any:
     """Return a console for standard output; plain text when that is no terminal."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH_OF_A_PIPE
+    return Console(highlight=False, emoji=False, soft_wrap=True, width=width)
+
+
+def duration_option(_: click.Context, __: click.Parameter, text: str | None) -> timedelta | None:
+    """Read an option that is a duration longer than zero; for click's `callback`."""
+    from config.durations import parse_duration
+
+    if text is None:
+        return None
+    try:
+        duration = parse_duration(text)
+    except ValueError:
+        duration = timedelta(0)
+    if not duration:
+        raise click.BadParameter("takes a duration such as 500ms, 30s or 5m")
+    return duration
 
 
 def _plain(value: object) -> object:
@@ -74,6 +95,3 @@ def _plain(value: object) -> object:
     if isinstance(value, timedelta):
         return value.total_seconds()
     return str(value)
-
-
-__all__ = ["ago", "clock", "console", "echo_json", "format_duration", "iso", "name", "rough"]

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from config.durations import format_duration
 from worker.cli.output import console, echo_json, iso, name, rough
 from worker.cli.session import settings
 from worker.domain.policy import Policy, PolicyBook, delay_band
@@ -15,7 +14,7 @@ from worker.domain.policy import Policy, PolicyBook, delay_band
 BAR_CHARS = 30
 
 
-@click.group(short_help="Explain which retry policy applies and when attempts fall.")
+@click.group()
 def policy() -> None:
     """Look at retry policies."""
 
@@ -40,7 +39,15 @@ def explain(workflow: str, as_json: bool) -> None:
     now = datetime.now(UTC)
     attempts = _attempts(chosen, now)
     if as_json:
-        echo_json(_object(chosen, entry, attempts))
+        entries = [
+            {
+                "name": each.name,
+                "workflow": list(each.name_globs),
+                "matches": each.matches(workflow, workflow),
+            }
+            for each in book.entries
+        ]
+        echo_json({"workflow": workflow, "entries": entries, **_object(chosen, entry, attempts)})
         return
     screen = console()
     for line in [*_entries(book, workflow, entry), *_rules(chosen)]:
@@ -50,7 +57,7 @@ def explain(workflow: str, as_json: bool) -> None:
 
 
 def _attempts(chosen: Policy, now: datetime) -> list[dict[str, Any]]:
-    """Return a row per attempt: the band of its delay, and of when it falls; `cut` when past the deadline."""
+    """Return a row per attempt: the band of its delay and of when it falls; `cut`: past the deadline."""
     rows = []
     earliest = latest = timedelta(0)
     for number in range(1, chosen.max_attempts + 1):
@@ -63,6 +70,7 @@ def _attempts(chosen: Policy, now: datetime) -> list[dict[str, Any]]:
                 "after": (earliest, latest),
                 "at": (now + min(earliest, chosen.deadline), now + min(latest, chosen.deadline)),
                 "cut": earliest > chosen.deadline,
+                "may_be_cut": latest > chosen.deadline,
             }
         )
         if rows[-1]["cut"]:
@@ -87,6 +95,8 @@ def _rules(chosen: Policy) -> list[str]:
         return ["[yellow]It is switched off: failures are recorded as rejected (policy_disabled).[/]"]
     if chosen.max_attempts == 0:
         return ["[yellow]It allows no attempts: failures are only reported.[/]"]
+    from config.durations import format_duration
+
     growth = f" x {chosen.multiplier:g}" if chosen.backoff.value == "exponential" else ""
     return [
         f"{chosen.max_attempts} attempts, {chosen.backoff.value} backoff from "
@@ -115,7 +125,7 @@ def _table(attempts: list[dict[str, Any]], chosen: Policy, now: datetime) -> Any
             str(row["attempt"]),
             _band([rough(each) for each in row["delay"]]),
             _band([_minute(moment, now) for moment in row["at"]]),
-            _bar(row["after"], span),
+            _bar(row["after"], span) + (" [yellow]or never: the deadline[/]" if row["may_be_cut"] else ""),
         )
     return grid
 
@@ -154,6 +164,7 @@ def _object(chosen: Policy, entry: str, attempts: list[dict[str, Any]]) -> dict[
                 "after_s": [each.total_seconds() for each in row["after"]],
                 "at": [iso(each) for each in row["at"]],
                 "past_deadline": row["cut"],
+                "may_pass_deadline": row["may_be_cut"],
             }
             for row in attempts
         ],

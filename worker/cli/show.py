@@ -21,7 +21,7 @@ from worker.ledger.reports import Reports, StoredEvent
 LINK_TIMEOUT = timedelta(seconds=3)
 
 
-@click.command(short_help="Tell the story of one failure; any execution of it will do.")
+@click.command()
 @click.argument("uuid")
 @click.option("--json", "as_json", is_flag=True, help="Print the lineage's record and its events.")
 @click.option("--links/--no-links", default=True, help="Ask Kinetic for the runs' videos and logs.")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Any
 
 import click
 
-from worker.cli.output import ago, clock, console, echo_json, iso, rough
+from worker.cli.output import ago, clock, console, duration_option, echo_json, iso, name, rough
 from worker.cli.session import with_ledger
 from worker.domain.lineage import State
 from worker.ledger.reports import Reports, Summary
@@ -36,16 +37,24 @@ MEANINGS = {
 }
 
 
-@click.command(short_help="Show states, counters, what is due next, and whether work is suspended.")
+@click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print an object: states, counters, next_due, ticks, …")
-@click.option("--watch", "watch_s", type=float, metavar="SECONDS", help="Show it anew every so many seconds.")
-def status(as_json: bool, watch_s: float | None) -> None:
+@click.option(
+    "--watch",
+    "every",
+    is_flag=False,
+    flag_value="2s",
+    callback=duration_option,
+    metavar="[DURATION]",
+    help="Show it anew every so often (2s), until Ctrl-C.",
+)
+def status(as_json: bool, every: timedelta | None) -> None:
     """Show the ledger at a glance: how many lineages are in each state, and whether work goes on.
 
     \b
     Examples:
       kinetic-retry status
-      kinetic-retry status --watch 2
+      kinetic-retry status --watch 5s
       kinetic-retry status --json | jq .states.exhausted
     """
     while True:
@@ -54,14 +63,14 @@ def status(as_json: bool, watch_s: float | None) -> None:
             echo_json(as_object(summary))
         else:
             screen = console()
-            if watch_s:
+            if every:
                 screen.clear()
             screen.print(table(summary))
             for line in lines(summary):
                 screen.print(line)
-        if not watch_s:
+        if not every:
             return
-        time.sleep(watch_s)
+        time.sleep(every.total_seconds())
 
 
 def as_object(summary: Summary) -> dict[str, Any]:
@@ -113,10 +122,11 @@ def lines(summary: Summary) -> list[str]:
     if gate.suspended:
         since = f" since {clock(gate.since, now)}" if gate.since else ""
         said.append(
-            f"[bold red]suspended[/]{since}: {gate.suspended}. Check KINETIC_API_KEY: kinetic-retry check"
+            f"[bold red]suspended[/]{since}: {name(gate.suspended)}. "
+            "Check KINETIC_API_KEY: kinetic-retry check"
         )
     if gate.paused_until:
-        said.append(f"[yellow]paused[/] until {clock(gate.paused_until, now)}: {gate.pause_reason}")
+        said.append(f"[yellow]paused[/] until {clock(gate.paused_until, now)}: {name(gate.pause_reason)}")
     due = f"{clock(summary.next_due, now)} ({ago(summary.next_due, now)})" if summary.next_due else "nothing"
     said.append(f"next due   {due}")
     if summary.started_at:

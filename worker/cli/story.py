@@ -100,7 +100,7 @@ def _because(facts: Facts) -> str:
 
 
 def _time(facts: Facts) -> str:
-    return name(str(facts.get("due_at", "")))[11:19]
+    return name(str(facts.get("due_at", ""))[11:19])
 
 
 SENTENCES: Mapping[str, Callable[[Facts], str]] = {

