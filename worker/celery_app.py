@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+import billiard.pool
 from billiard.util import get_logger as get_pool_logger
 from celery import Celery, signals
 
@@ -19,6 +20,10 @@ from config.settings import Settings
 from worker import runtime
 from worker.heartbeat import WorkerHeartbeat
 from worker.ledger.connection import sentinel_address
+
+# A pool process that ends waits for its last result to be read, 300 times 0.1 s. At shutdown the parent may
+# have stopped reading, and our tasks have no results: half a minute of every warm stop for nothing.
+billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20
 
 NEVER_RUN = datetime(2000, 1, 1, tzinfo=UTC)
 SHORTEST_EXPIRY = timedelta(seconds=15)
@@ -113,7 +118,7 @@ def _set_up_logging(**_: object) -> None:
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]  # Celery has no types
 def _stop_starting_work(**_: object) -> None:
-    runtime.stopping.set()
+    runtime.stopping.value = 1
 
 
 @signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]  # Celery has no types

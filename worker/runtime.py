@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import multiprocessing
 import os
 import random
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from multiprocessing.sharedctypes import RawValue
 
 import structlog
 
@@ -30,9 +30,10 @@ UseCase = Callable[[Context], Awaitable[dict[str, int] | None]]
 log = structlog.get_logger("worker")
 
 # Made before the worker forks, so that its processes share them: the parent sets `stopping` when it is
-# asked to end; the first process that reaches the ledger sets `_reached`.
-stopping = multiprocessing.Event()
-_reached = multiprocessing.Event()
+# asked to end; the first process that reaches the ledger sets `_reached`. Plain memory without a lock: a
+# process that is killed while it holds one would hold up the others for ever.
+stopping = RawValue("b", 0)
+_reached = RawValue("b", 0)
 _started_s = time.monotonic()
 
 
@@ -158,7 +159,7 @@ class Runtime:
             self._context = context
         began_s = time.monotonic()
         did = await use_case(self._context)
-        _reached.set()
+        _reached.value = 1
         spent = timedelta(seconds=time.monotonic() - began_s)
         if did is not None:
             await self._context.ledger.jobs.tick(job, spent, did)
@@ -171,8 +172,8 @@ class Runtime:
             policies=self._config.retry.policies,
             options=options(self._config),
             random=random.random,
-            waited=lambda: timedelta(0 if _reached.is_set() else time.monotonic() - _started_s),
-            stopping=stopping.is_set,
+            waited=lambda: timedelta(seconds=0 if _reached.value else time.monotonic() - _started_s),
+            stopping=lambda: bool(stopping.value),
         )
 
     @staticmethod

@@ -100,6 +100,8 @@ def test_every_failure_gets_its_verdict_and_nothing_is_cloned_twice(
     held: Daemons, simulator: SimulatorHandle
 ) -> None:
     """Two workers, two beats; chains that recover after 1, 2, 3 and never; clones that fail at once."""
+    before_us = simulator.add_workflow("before the first start", "broken")
+    simulator.fail(before_us, 5, created_age_s=600)
     started(held, workers=2, beats=2)
     for retries in (1, 2, 3):
         workflow = simulator.add_workflow(f"after {retries}", "recovers_after", retries=retries)
@@ -111,7 +113,8 @@ def test_every_failure_gets_its_verdict_and_nothing_is_cloned_twice(
     assert sum(states.values()) == 61
     record = simulator.record()
     assert record["duplicates"] == []
-    assert record["clones"] == 15 * (1 + 2 + 3) + 8 * 4 + 8 * 2
+    assert record["clones"] == 15 * (1 + 2 + 3) + 8 * 4 + 8 * 2  # none of the old failures
+    assert max(line["left_alone"] for line in held.events("list_read")) == 5
     assert {line["task"] for line in held.events("list_read")} == {"kinetic_retry.discover"}
     assert {line["task"] for line in held.events("retry_accepted")} == {"kinetic_retry.submit"}
     no_secret_and_no_payload(held)
