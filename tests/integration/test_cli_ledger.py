@@ -283,7 +283,14 @@ async def test_an_unknown_execution_is_code_1(command: Command) -> None:
         assert "kinetic-retry track stranger" in shown.err
 
 
-@pytest.mark.parametrize("uuid", ["..", "a/b", "a b", "", "a?b", "\x1b[31mx", "x" * 1000])
+async def test_errors_quote_what_was_given(command: Command) -> None:
+    """Whole, because it is there to be copied, and without an escape that only tables need."""
+    uuid = "[execution]" + "x" * 100
+    assert f"kinetic-retry track {uuid}" in (await command("show", uuid)).err
+    assert "'[red]x'" in (await command("track", "\x1b[31m[red]x")).err
+
+
+@pytest.mark.parametrize("uuid", ["..", ".", "", "\x1b[31mx", "a\nb", "x" * 1000])
 async def test_what_cannot_be_a_uuid_is_not_tracked(command: Command, ledger: Ledger, uuid: str) -> None:
     """Code 2, and none of the others is tracked either."""
     refused = await command("track", "fine", uuid)

@@ -15,6 +15,7 @@ from worker.cli.session import settings, with_ledger
 from worker.cli.status import COLOURS
 from worker.domain.lineage import Lineage, State
 from worker.domain.policy import PolicyBook
+from worker.domain.text import clean_text
 from worker.ledger import Ledger, records
 from worker.ledger.reports import Reports
 
@@ -79,7 +80,9 @@ def track(uuids: tuple[str, ...], as_json: bool) -> None:
     config = settings()
     unusable = [uuid for uuid in uuids if not usable_uuid(uuid)]
     if unusable:
-        raise CommandError(f"cannot be an execution's uuid: {name(unusable[0])!r}; nothing is tracked", WRONG)
+        raise CommandError(
+            f"cannot be an execution's uuid: {clean_text(unusable[0], 200)!r}; nothing is tracked", WRONG
+        )
     new = with_ledger(lambda ledger: ledger.track(list(dict.fromkeys(uuids))), config)
     known = len(set(uuids)) - new
     if as_json:

@@ -15,6 +15,7 @@ from worker.cli.session import settings, with_ledger
 from worker.cli.story import tell
 from worker.domain.executions import Execution
 from worker.domain.lineage import Lineage
+from worker.domain.text import clean_text
 from worker.ledger import Ledger, records
 from worker.ledger.reports import Reports, StoredEvent
 
@@ -44,9 +45,10 @@ def show(uuid: str, as_json: bool, links: bool) -> None:
 
     lineage, events, now = with_ledger(read, config)
     if lineage is None:
+        shown = clean_text(uuid, 200)
         raise CommandError(
-            f"no lineage has the execution {name(uuid)}: it did not fail while the worker watched,\n"
-            f"or before its first start. To watch it by uuid: kinetic-retry track {name(uuid)}",
+            f"no lineage has the execution {shown}: it did not fail while the worker watched,\n"
+            f"or before its first start. To watch it by uuid: kinetic-retry track {shown}",
             NO,
         )
     if as_json:

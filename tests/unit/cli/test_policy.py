@@ -20,7 +20,7 @@ NEARLY_ONE = 1 - 2**-53
 ENTRIES = """
 [[policy]]
 name = "urgent [bold]x[/]"
-workflow = ["Elig*", "5f0c2b6e-workflow"]
+workflow = ["Elig*", "5f0c2b6e-8d1f-4a52-9d0e-3a5b0c7d9e11"]
 max_attempts = 2
 
 [[policy]]
@@ -139,7 +139,7 @@ def test_the_deadline_cuts_what_it_certainly_cuts(
     ("workflow", "entry", "matches", "attempts"),
     [
         ("eligibility", "urgent [bold]x[/]", [True, False, True], 2),
-        ("5f0c2b6e-workflow", "urgent [bold]x[/]", [True, False, False], 2),
+        ("5f0c2b6e-8d1f-4a52-9d0e-3a5b0c7d9e11", "urgent [bold]x[/]", [True, False, False], 2),
         ("Eligible claims", "urgent [bold]x[/]", [True, True, False], 2),
         ("Dental claims", "all claims", [False, True, False], 5),
         ("Something", "default", [False, False, False], 5),
@@ -165,7 +165,7 @@ def test_entries_are_printed_in_their_order_and_as_they_are_written(
     printed = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert printed[0] == "For the workflow eligibility the policy urgent [bold]x[/] applies."
     assert printed[1:4] == [
-        "✓ urgent [bold]x[/] Elig*, 5f0c2b6e-workflow",
+        "✓ urgent [bold]x[/] Elig*, 5f0c2b6e-8d1f-4a52-9d0e-3a5b0c7d9e11",
         "· all claims *laims*",
         "✓ everything else that is eligible Eligibility",
     ]
