@@ -76,16 +76,6 @@ def test_it_ends_with_its_server(tmp_path: Path, number: signal.Signals) -> None
         assert not listens(port)
 
 
-@pytest.mark.parametrize("burst", range(4))
-def test_a_burst_of_signals_is_one_request(tmp_path: Path, burst: int) -> None:
-    """Each dying thread of `up` tells it: a second signal comes while the first is being handled."""
-    with embedded(tmp_path) as (process, port):
-        for _ in range(300):
-            process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
-        assert not listens(port)
-
-
 def test_a_server_that_dies_is_noticed(tmp_path: Path) -> None:
     """Its guardian ends, too, and says so by its exit code: `up` ends the rest."""
     with embedded(tmp_path) as (process, port):
