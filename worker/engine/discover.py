@@ -19,7 +19,7 @@ from worker.engine.context import CLOCK_MARGIN, Context
 from worker.engine.suspects import Suspects
 from worker.kinetic import KineticError, Page
 from worker.ledger import Outcome, Turn
-from worker.ledger.clock import from_ms, to_ms
+from worker.ledger.clock import from_ms, to_ms, whole_ms
 
 JOB = "discover"
 FARTHEST_HEAD = timedelta(hours=1)
@@ -138,7 +138,7 @@ def _plan(ctx: Context, turn: Turn, started_at: datetime) -> _Walk:
 
 
 def _remember(ctx: Context, turn: Turn, walk: _Walk) -> dict[str, Any]:
-    memory: dict[str, Any] = {"longest_run_ms": walk.longest_run // timedelta(milliseconds=1)}
+    memory: dict[str, Any] = {"longest_run_ms": whole_ms(walk.longest_run)}
     memory["swept_at"] = to_ms(ctx.now()) if walk.sweep else turn.memory.get("swept_at")
     if walk.reread:
         memory["reread"] = to_ms(walk.reread)

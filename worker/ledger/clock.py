@@ -15,6 +15,11 @@ def to_ms(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
+def whole_ms(duration: timedelta) -> int:
+    """Return a duration in whole milliseconds, rounded down."""
+    return duration // timedelta(milliseconds=1)
+
+
 def from_ms(milliseconds: float) -> datetime:
     """Return the moment that many milliseconds after the Unix epoch, aware UTC."""
     return _EPOCH + timedelta(milliseconds=milliseconds)

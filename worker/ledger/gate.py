@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from worker.ledger.clock import ServerClock, from_ms
+from worker.ledger.clock import ServerClock, from_ms, whole_ms
 from worker.ledger.connection import Connection
 from worker.ledger.keys import Keys
 from worker.ledger.scripts import Call, run, script
@@ -48,7 +48,7 @@ class Gate:
 
     async def claim_probe(self, shortest: timedelta, longest: timedelta) -> bool:
         """Return whether the API is suspended and it is this worker's turn to probe it."""
-        answer = await self._run("claim_probe", _ms(shortest), _ms(longest))
+        answer = await self._run("claim_probe", whole_ms(shortest), whole_ms(longest))
         return bool(answer[1])
 
     async def open(self) -> timedelta | None:
@@ -61,7 +61,7 @@ class Gate:
         return read_gate(await self._connection.command("HGETALL", self._keys.gate), self._clock.now())
 
     async def _close(self, kind: str, reason: str, detail: str, duration: timedelta) -> bool:
-        answer = await self._run("close_gate", kind, reason, detail, _ms(duration))
+        answer = await self._run("close_gate", kind, reason, detail, whole_ms(duration))
         return bool(answer[1])
 
     async def _run(self, name: str, *arguments: str | int) -> list[int]:
@@ -91,7 +91,3 @@ def as_mapping(answer: object) -> dict[str, str]:
         return answer
     flat = list(answer) if isinstance(answer, (list, tuple)) else []
     return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _ms(duration: timedelta) -> int:
-    return duration // timedelta(milliseconds=1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from worker.ledger.clock import ServerClock, to_ms
+from worker.ledger.clock import ServerClock, to_ms, whole_ms
 from worker.ledger.connection import Connection
 from worker.ledger.keys import Keys
 from worker.ledger.scripts import Call, run, script
@@ -37,7 +37,7 @@ class Jobs:
         """Return a turn, or why there is none: `busy`, `early`, `suspended` or `paused`."""
         token = secrets.token_hex(6)
         keys = [self._keys.job(job), self._keys.gate]
-        answer = await self._run("begin_job", keys, token, _ms(lease), _ms(gap), int(calls_api))
+        answer = await self._run("begin_job", keys, token, whole_ms(lease), whole_ms(gap), int(calls_api))
         if answer[1] != "begun":
             return str(answer[1])
         return Turn(job, token, lease, calls_api, _memory(answer[2]))
@@ -45,7 +45,7 @@ class Jobs:
     async def extend(self, turn: Turn) -> bool:
         """Keep the turn for another lease; False when another worker has it, or the gate was closed."""
         keys = [self._keys.job(turn.job), self._keys.gate]
-        answer = await self._run("extend_job", keys, turn.token, _ms(turn.lease), int(turn.calls_api))
+        answer = await self._run("extend_job", keys, turn.token, whole_ms(turn.lease), int(turn.calls_api))
         return bool(answer[1])
 
     async def finish(self, turn: Turn, memory: dict[str, Any] | None = None) -> None:
@@ -55,7 +55,7 @@ class Jobs:
 
     async def tick(self, job: str, duration: timedelta, did: dict[str, int]) -> None:
         """Record that a job has finished just now, and what it did."""
-        tick = {"finished_at": to_ms(self._clock.now()), "duration_ms": _ms(duration), "did": did}
+        tick = {"finished_at": to_ms(self._clock.now()), "duration_ms": whole_ms(duration), "did": did}
         await self._connection.command("HSET", self._keys.ticks, job, json.dumps(tick))
 
     async def _run(self, name: str, keys: list[str], *arguments: str | int) -> list[Any]:
@@ -71,7 +71,3 @@ def _memory(written: str) -> dict[str, Any]:
     except ValueError:
         return {}  # a memory is a convenience: without it the next run looks at everything again
     return memory if isinstance(memory, dict) else {}
-
-
-def _ms(duration: timedelta) -> int:
-    return duration // timedelta(milliseconds=1)

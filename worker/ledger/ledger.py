@@ -14,7 +14,7 @@ from typing import Any
 from worker.domain.lineage import DOUBTFUL_STATES, Lineage, State
 from worker.domain.transitions import Change
 from worker.ledger import records
-from worker.ledger.clock import ServerClock, from_ms, to_ms
+from worker.ledger.clock import ServerClock, from_ms, to_ms, whole_ms
 from worker.ledger.commits import Commits, Outcome
 from worker.ledger.connection import Connection
 from worker.ledger.errors import LedgerFormatError
@@ -62,7 +62,7 @@ class Ledger:
             LedgerFormatError: the ledger belongs to a newer worker.
         """
         mark = self.clock.mark()
-        up_ms = up_for // timedelta(milliseconds=1)
+        up_ms = whole_ms(up_for)
         call = Call(script("begin"), [self.keys.facts], [up_ms, records.FORMAT])
         now_ms, started_ms, written_as, _first = await run(self.connection, call)
         self.clock.hear(mark, now_ms)
@@ -193,7 +193,7 @@ class Ledger:
 
     async def _claim(self, index: str, limit: int, hide_for: timedelta, *, calls_api: bool) -> Claim:
         mark = self.clock.mark()
-        hide_ms = hide_for // timedelta(milliseconds=1)
+        hide_ms = whole_ms(hide_for)
         call = Call(script("claim"), [index, self.keys.gate], [limit, hide_ms, int(calls_api)])
         now_ms, gate, remaining, *members = await run(self.connection, call)
         self.clock.hear(mark, now_ms)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from worker.domain.lineage import Attempt, Intent, Lineage, State
-from worker.ledger.clock import from_ms, to_ms
+from worker.ledger.clock import from_ms, to_ms, whole_ms
 from worker.ledger.errors import LedgerFormatError
 
 FORMAT = 1
@@ -158,7 +158,7 @@ def _moment(milliseconds: int | None) -> datetime | None:
 
 
 def _duration_ms(duration: timedelta | None) -> int | None:
-    return None if duration is None else duration // timedelta(milliseconds=1)
+    return None if duration is None else whole_ms(duration)
 
 
 def _duration(milliseconds: int | None) -> timedelta | None:
