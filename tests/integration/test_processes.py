@@ -92,6 +92,8 @@ def everything_in(client: Any) -> Iterator[str]:
                 yield repr(client.xrange(key))
             case b"list":
                 yield repr(client.lrange(key, 0, -1))
+            case b"none":  # gone since the scan named it: the broker's keys come and go while we read
+                continue
             case other:
                 raise AssertionError(other)
 
