@@ -159,6 +159,7 @@ class Runtime:
             self._context = context
         began_s = time.monotonic()
         did = await use_case(self._context)
+        await self._context.calls.flush()
         _reached.value = 1
         spent = timedelta(seconds=time.monotonic() - began_s)
         if did is not None:

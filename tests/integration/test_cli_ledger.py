@@ -151,7 +151,7 @@ async def test_status_says_that_work_is_suspended(command: Command, ledger: Ledg
     """Why, since when and what to do; and not any more when it goes on."""
     before = (await command("status", "--json")).value
     assert (before["suspended"], before["suspended_reason"], before["suspended_since"]) == (False, None, None)
-    await ledger.gate.suspend("unauthorized", "the key is not accepted", MINUTE)
+    await ledger.gate.suspend("unauthorized", "the key is not accepted", MINUTE, MINUTE)
     during = (await command("status", "--json")).value
     assert (during["suspended"], during["suspended_reason"]) == (True, "unauthorized")
     assert during["suspended_since"].endswith("Z")

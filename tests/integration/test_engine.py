@@ -162,17 +162,17 @@ async def test_a_rejected_key_suspends_everyone_until_a_get_succeeds(ctx: Contex
     await discover(ctx)
     ctx.options = replace(ctx.options, submit_concurrency=1)
     await submit(ctx)
-    assert (await ctx.ledger.gate.look()).suspended == "unauthorized"
+    assert (await ctx.ledger.gate.look()).reason == "unauthorized"
     assert await submit(ctx) == {}
     assert len(api.calls) == 1
     api.trouble = Unauthorized("unauthorized", "", 401)
     await ctx.ledger.connection.command("HSET", ctx.ledger.keys.gate, "probe_at", 0)
     await watch(ctx)
-    assert (await ctx.ledger.gate.look()).suspended
+    assert (await ctx.ledger.gate.look()).closed
     api.trouble = None
     await ctx.ledger.connection.command("HSET", ctx.ledger.keys.gate, "probe_at", 0)
     await watch(ctx)
-    assert not (await ctx.ledger.gate.look()).suspended
+    assert not (await ctx.ledger.gate.look()).closed
     await ctx.ledger.reschedule(State.SCHEDULED, {"a": datetime.now(UTC), "b": datetime.now(UTC)})
     assert (await submit(ctx))["accepted"] >= 1
 
@@ -561,7 +561,7 @@ async def test_a_large_backlog_wakes_siblings(with_options: Callable[..., Contex
     await discover(ctx)
     woken: list[int] = []
     await submit(ctx, woken.append)
-    assert woken[0] == 3  # 25 more are due: three batches
+    assert woken[0] == 3  # after the one that went ahead and a batch of 10, 24 more are due
     assert len(api.clones) == 35
 
 
@@ -686,7 +686,7 @@ async def test_a_walk_stops_when_the_gate_is_closed_meanwhile(ctx: Context, api:
     turn = await ctx.ledger.jobs.begin("x", lease=timedelta(minutes=1), gap=timedelta(0), calls_api=True)
     assert not isinstance(turn, str)
     assert await ctx.ledger.jobs.extend(turn)
-    await ctx.ledger.gate.suspend("unauthorized", "", timedelta(minutes=1))
+    await ctx.ledger.gate.suspend("unauthorized", "", timedelta(minutes=1), timedelta(minutes=1))
     assert not await ctx.ledger.jobs.extend(turn)
 
 

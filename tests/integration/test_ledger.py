@@ -103,33 +103,6 @@ async def test_a_claimer_that_dies_costs_a_wait(ledger: Ledger) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_a_closed_gate_stops_claims_and_intents(ledger: Ledger) -> None:
-    """Also the intent of a worker that claimed before the gate closed."""
-    await ledger.commit(discovered())
-    assert await ledger.gate.pause("rate_limited", timedelta(minutes=1))
-    assert not await ledger.gate.pause("rate_limited", timedelta(seconds=1))  # never shortens
-    claim = await ledger.claim(State.SCHEDULED, limit=1, hide_for=timedelta(0))
-    assert (claim.members, claim.gate) == ((), "paused")
-    intent = submitting(discovered().after)
-    assert await ledger.commit(intent, while_gate_open=True) is Outcome.GATED
-    assert await ledger.gate.suspend("unauthorized", "", timedelta(0))
-    assert (await ledger.claim(State.SCHEDULED, limit=1, hide_for=timedelta(0))).gate == "suspended"
-    assert (await stored(ledger)).state is State.SCHEDULED
-
-
-async def test_one_worker_probes_at_a_time_and_ever_less_often(ledger: Ledger) -> None:
-    """A key that may read but not retry must not hammer the API."""
-    await ledger.gate.suspend("forbidden", "", timedelta(0))
-    pauses = [await ledger.gate.claim_probe(timedelta(minutes=1), timedelta(hours=1)) for _ in range(3)]
-    assert pauses == [True, False, False]
-    assert await ledger.gate.open() is not None
-    assert await ledger.gate.open() is None
-    await ledger.gate.suspend("forbidden", "", timedelta(seconds=10))
-    probe_at = int(await ledger.connection.command("HGET", ledger.keys.gate, "probe_at"))
-    ahead_s = probe_at / 1000 - ledger.clock.now().timestamp()
-    assert 15 < ahead_s <= 20  # the second suspension in a row: twice the first pause
-
-
 async def test_one_worker_has_the_turn(ledger: Ledger) -> None:
     """Jobs that must not run twice at a time; one that died is taken over after its lease."""
     lease, gap = timedelta(milliseconds=40), timedelta(0)

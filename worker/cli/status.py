@@ -11,6 +11,7 @@ import click
 from worker.cli.output import ago, clock, console, duration_option, echo_json, iso, name, rough
 from worker.cli.session import with_ledger
 from worker.domain.lineage import State
+from worker.ledger.gate import Closed
 from worker.ledger.reports import Reports, Summary
 
 COLOURS = {
@@ -90,9 +91,13 @@ def as_object(summary: Summary) -> dict[str, Any]:
             }
             for job, tick in summary.ticks.items()
         },
-        "suspended": bool(gate.suspended),
-        "suspended_reason": gate.suspended or None,
-        "suspended_since": iso(gate.since),
+        "suspended": gate.closed is Closed.SUSPENDED,
+        "suspended_reason": gate.reason if gate.closed is Closed.SUSPENDED else None,
+        "suspended_since": iso(gate.since) if gate.closed is Closed.SUSPENDED else None,
+        "down": gate.closed is Closed.DOWN,
+        "down_reason": gate.reason if gate.closed is Closed.DOWN else None,
+        "down_since": iso(gate.since) if gate.closed is Closed.DOWN else None,
+        "opening_since": iso(gate.opening_since),
         "paused_until": iso(gate.paused_until),
         "pause_reason": gate.pause_reason or None,
         "started_at": iso(summary.started_at),
@@ -119,12 +124,15 @@ def lines(summary: Summary) -> list[str]:
     """Return what the table cannot say."""
     now, gate = summary.now, summary.gate
     said = []
-    if gate.suspended:
-        since = f" since {clock(gate.since, now)}" if gate.since else ""
+    since = f" since {clock(gate.since, now)}" if gate.since else ""
+    if gate.closed is Closed.SUSPENDED:
         said.append(
-            f"[bold red]suspended[/]{since}: {name(gate.suspended)}. "
-            "Check KINETIC_API_KEY: kinetic-retry check"
+            f"[bold red]suspended[/]{since}: {name(gate.reason)}. Check KINETIC_API_KEY: kinetic-retry check"
         )
+    if gate.closed is Closed.DOWN:
+        said.append(f"[bold red]API down[/]{since}: {name(gate.reason)}. It is probed; nothing else is sent")
+    if gate.opening_since:
+        said.append(f"[yellow]opening[/] by steps since {clock(gate.opening_since, now)}")
     if gate.paused_until:
         said.append(f"[yellow]paused[/] until {clock(gate.paused_until, now)}: {name(gate.pause_reason)}")
     due = f"{clock(summary.next_due, now)} ({ago(summary.next_due, now)})" if summary.next_due else "nothing"

@@ -69,7 +69,6 @@ async def discover(ctx: Context) -> dict[str, int] | None:
         if await _read(ctx, turn, walk):
             memory = _remember(ctx, turn, walk)
     except KineticError as error:
-        await ctx.heed(error)
         ctx.log.warning(
             "listing_failed",
             reason=error.reason,
@@ -147,7 +146,7 @@ def _remember(ctx: Context, turn: Turn, walk: _Walk) -> dict[str, Any]:
 
 async def _read(ctx: Context, turn: Turn, walk: _Walk) -> bool:
     """Walk the pages; return whether the walk went as far as it meant to."""
-    async for page in ctx.api.pages(status=Status.FAILED, since=walk.created_horizon + ctx.api.skew):
+    async for page in ctx.calls.pages(status=Status.FAILED, since=walk.created_horizon + ctx.calls.skew):
         walk.pages += 1
         walk.unreadable += page.unreadable
         news = await _take_in(ctx, walk, page)
@@ -182,7 +181,7 @@ async def _take_in(ctx: Context, walk: _Walk, page: Page) -> int:
     for each in unknown:
         if each.uuid in owned:
             continue
-        failed_at, dated = _failed_at(each, seen_at, ctx.api.skew)
+        failed_at, dated = _failed_at(each, seen_at, ctx.calls.skew)
         if dated and _too_old(ctx, walk, failed_at):
             walk.left_alone += 1
             continue
@@ -216,7 +215,7 @@ def _far_enough(ctx: Context, walk: _Walk, page: Page, news: int) -> bool:
     """Return whether what follows in the list is of no interest to this walk."""
     if not ctx.options.newest_first:
         return False
-    oldest = page.oldest_created_at - ctx.api.skew if page.oldest_created_at else None
+    oldest = page.oldest_created_at - ctx.calls.skew if page.oldest_created_at else None
     if oldest and oldest < walk.created_horizon:
         return True
     if walk.sweep or news:

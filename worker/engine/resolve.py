@@ -33,7 +33,6 @@ async def resolve(ctx: Context) -> dict[str, int] | None:
         doubtful = await _claim(ctx, State.UNRESOLVED)
         settled = await _settle(ctx, turn, doubtful) if doubtful else 0
     except KineticError as error:
-        await ctx.heed(error)
         ctx.log.warning(
             "resolve_postponed",
             reason=error.reason,
@@ -85,7 +84,7 @@ async def _settle(ctx: Context, turn: Turn, doubtful: Sequence[Lineage]) -> int:
         rivals = {each.root: each for each in [*await ctx.ledger.in_doubt(), *doubtful]}
         owners = await ctx.ledger.owners([each.uuid for each in executions])
         # Only the answer that brought the listing told how far the API's clock is from ours.
-        doubts = [Doubt(each, _sent_at(each) + ctx.api.skew - CLOCK_MARGIN) for each in rivals.values()]
+        doubts = [Doubt(each, _sent_at(each) + ctx.calls.skew - CLOCK_MARGIN) for each in rivals.values()]
         findings = match(doubts, executions, owners)
         drafts = [_conclude(ctx, each, findings[each.root], now, unreadable) for each in doubtful]
         changes = [change for change in drafts if change]
@@ -111,11 +110,11 @@ async def _list(ctx: Context, turn: Turn, sent_at: datetime) -> tuple[list[Execu
     executions: dict[str, Execution] = {}
     unreadable = 0
     since = sent_at - LOOK_BEHIND
-    async for page in ctx.api.pages(status=None, since=since + ctx.api.skew):
+    async for page in ctx.calls.pages(status=None, since=since + ctx.calls.skew):
         executions |= {each.uuid: each for each in page.executions}
         unreadable += page.unreadable
         oldest = page.oldest_created_at
-        past = oldest is not None and oldest - ctx.api.skew < since
+        past = oldest is not None and oldest - ctx.calls.skew < since
         if page.last or (ctx.options.newest_first and past):
             break
         if ctx.stopping() or not await ctx.ledger.jobs.extend(turn):

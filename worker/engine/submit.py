@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -40,36 +41,59 @@ async def submit(ctx: Context, call_siblings: Callable[[int], None] = lambda _: 
         call_siblings: asked to wake that many more workers when the backlog is larger than a batch.
     """
     run = _Submission(ctx, call_siblings)
+    closings = ctx.calls.closings
     pool = Pool(
         run.supply,
         run.work,
         concurrency=ctx.options.submit_concurrency,
         budget=ctx.options.batch_budget,
-        keep_going=lambda: run.open and not ctx.stopping(),
+        keep_going=lambda: run.open and ctx.calls.closings == closings and not ctx.stopping(),
     )
     not_begun = await pool.run()
     await run.give_back([*not_begun, *run.gated])
     await asyncio.gather(*run.calls)
+    if run.gate in ("suspended", "down"):
+        await ctx.calls.probe(await ctx.ledger.gate.look(), lists=ctx.options.lists)
     return run.did
 
 
 @dataclass(slots=True)
 class _Submission:
-    """One task's share of the due lineages."""
+    """One task's share of the due lineages.
+
+    Attributes:
+        open: whether the gate let the last intent through.
+        gate: what it said when work was claimed last.
+        under_way: lineages claimed and not yet given a call or given back.
+        ended: set by every one of them that has ended.
+    """
 
     ctx: Context
     call_siblings: Callable[[int], None]
     open: bool = True
+    gate: str = ""
+    under_way: int = 0
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
     did: dict[str, int] = field(default_factory=dict)
     gated: list[Lineage] = field(default_factory=list)
     calls: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def supply(self) -> Sequence[Lineage]:
-        options = self.ctx.options
-        claim = await self.ctx.ledger.claim(
-            State.SCHEDULED, limit=options.submit_batch, hide_for=options.submit_lease
-        )
-        if claim.remaining:
+        """Claim what is due: one at a time until the API has answered one, a batch from then on.
+
+        Whether the API answers is not known before it has: many calls at once into an outage would each
+        be a call in vain, or one whose outcome is unknown.
+        """
+        options, calls = self.ctx.options, self.ctx.calls
+        self.ended.clear()
+        if self.under_way and not calls.answers_lately:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.ended.wait(), options.slow_start.total_seconds())
+        limit = options.submit_batch if calls.answers_lately else 1
+        claim = await self.ctx.ledger.claim(State.SCHEDULED, limit=limit, hide_for=options.submit_lease)
+        self.gate = claim.gate
+        calls.opening = claim.gate == "opening"
+        if claim.remaining and calls.answers_lately:
             # In a thread: a broker that is away would hold up every call that is in the air.
             wanted = -(-claim.remaining // options.submit_batch)
             self.calls.append(asyncio.create_task(asyncio.to_thread(self.call_siblings, wanted)))
@@ -77,7 +101,9 @@ class _Submission:
         for each in found.values():
             if not isinstance(each, Lineage):
                 self.ctx.log.error("record_unreadable", detail=str(each))
-        return [each for each in found.values() if isinstance(each, Lineage)]
+        lineages = [each for each in found.values() if isinstance(each, Lineage)]
+        self.under_way += len(lineages)
+        return lineages
 
     async def give_back(self, lineages: Sequence[Lineage]) -> None:
         """Let others claim what was not begun."""
@@ -86,6 +112,13 @@ class _Submission:
 
     async def work(self, lineage: Lineage) -> None:
         """Take one lineage from `scheduled` to wherever its retry call leads."""
+        try:
+            await self._work(lineage)
+        finally:
+            self.under_way -= 1
+            self.ended.set()
+
+    async def _work(self, lineage: Lineage) -> None:
         ctx, now = self.ctx, self.ctx.now()
         if lineage.state is not State.SCHEDULED or not lineage.due_at:
             return
@@ -105,35 +138,25 @@ class _Submission:
         )
         outcome = await ctx.commit(intent, while_gate_open=True)
         if outcome is Outcome.GATED:
-            self.open = False
+            self.open = ctx.calls.opening  # while it opens, a place may become free at any moment
             self.gated.append(lineage)
         if outcome is not Outcome.COMMITTED:
             return
         delivery = await send(ctx, intent.after)
+        self.ended.set()
         name = type(delivery).__name__.lower()
         self.did[name] = self.did.get(name, 0) + 1
-        closes = isinstance(delivery, NotDelivered) and (delivery.suspend or delivery.pause is not None)
-        self.open = self.open and not closes
         await settle(ctx, intent.after, delivery)
-        if isinstance(delivery, NotDelivered):
-            await self._close_gate(delivery)
-
-    async def _close_gate(self, delivery: NotDelivered) -> None:
-        if delivery.suspend:
-            await self.ctx.suspend(delivery.reason, delivery.detail, delivery.http_status)
-        elif delivery.pause:
-            await self.ctx.pause(delivery.reason, delivery.pause, delivery.http_status)
 
     async def _still_failed(self, lineage: Lineage) -> bool:
         """Look before another call for an execution that the API would not retry: it may run again."""
         ctx, now = self.ctx, self.ctx.now()
         try:
-            execution = await ctx.api.get(lineage.failing)
+            execution = await ctx.calls.get(lineage.failing)
         except NotFound as error:
             await ctx.commit(_vanished(lineage, error, now))
             return False
-        except KineticError as error:
-            await ctx.heed(error)
+        except KineticError:
             status = Status.UNKNOWN
         else:
             status = execution.status
@@ -153,7 +176,7 @@ async def send(ctx: Context, lineage: Lineage) -> Delivery:
     # Others then take the lease for lost and look for a clone: a call sent now could make it after they did.
     if intent is None or ctx.now() + ctx.options.request_bound > intent.lease_until:
         return NotDelivered("lease_too_short", "this worker was held up; the call was not sent")
-    return await ctx.api.retry(intent.of)
+    return await ctx.calls.retry(intent.of)
 
 
 async def settle(ctx: Context, lineage: Lineage, delivery: Delivery) -> None:
@@ -218,11 +241,10 @@ async def look_after_conflict(ctx: Context, lineage: Lineage, conflict: Conflict
     """Look at an execution that the API would not retry, and decide again."""
     now = ctx.now()
     try:
-        execution = await ctx.api.get(lineage.failing)
+        execution = await ctx.calls.get(lineage.failing)
     except NotFound as error:
         return _vanished(lineage, error, now)
-    except KineticError as error:
-        await ctx.heed(error)
+    except KineticError:
         return _again(ctx, lineage, NotDelivered(CONFLICT, conflict.detail, 409), now)
     if execution.status is Status.COMPLETED:
         return _completed_anyway(lineage, execution, now)

@@ -30,9 +30,9 @@ class Suspects:
     @classmethod
     async def of(cls, ctx: Context, unknown: Sequence[Execution]) -> Suspects:
         """Read them; only lineages held since the oldest of the unknown was created can have made it."""
-        dates = [each.created_at - ctx.api.skew for each in unknown if each.created_at]
+        dates = [each.created_at - ctx.calls.skew for each in unknown if each.created_at]
         since = min(dates) - CLOCK_MARGIN if len(dates) == len(unknown) else from_ms(0)
-        return cls(await ctx.ledger.in_doubt(), await ctx.ledger.held_since(since), ctx.api.skew)
+        return cls(await ctx.ledger.in_doubt(), await ctx.ledger.held_since(since), ctx.calls.skew)
 
     def still_in_doubt(self, execution: Execution) -> bool:
         """Whether it may be the clone of a call that is being settled."""

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from worker.domain import transitions
 from worker.domain.executions import Execution, Status
 from worker.domain.lineage import Lineage, State
+from worker.domain.outage import looks_at_once
 from worker.domain.policy import History, decide
 from worker.domain.transitions import Change
 from worker.domain.watching import next_look_in
@@ -16,71 +17,48 @@ from worker.engine.context import Context
 from worker.engine.discover import begin_lineage
 from worker.engine.pool import Pool
 from worker.engine.suspects import Suspects
-from worker.kinetic import KineticError, NotFound, Throttled, Unauthorized
+from worker.kinetic import KineticError, NotFound
 from worker.ledger import Outcome
 
-LONGEST_PROBE_PAUSE = timedelta(minutes=5)
 BATCH = 200
 T = TypeVar("T")
 
 
 async def watch(ctx: Context) -> dict[str, int]:
-    """Look at what is due for a bounded time; probe the API instead while it is suspended."""
-    if (await ctx.ledger.gate.look()).suspended:
-        await probe(ctx)
+    """Look at what is due for a bounded time; probe the API instead while the gate is closed."""
+    gate = await ctx.ledger.gate.look()
+    if gate.closed:
+        await ctx.calls.probe(gate, lists=ctx.options.lists)
         return {}
-    clones, tracked = _Clones(ctx), _Tracked(ctx)
+    opening_for = ctx.now() - gate.opening_since if gate.opening_since else None
+    at_once = looks_at_once(opening_for, ctx.options.submit_concurrency)
+    clones, tracked = _Clones(ctx, at_once), _Tracked(ctx, at_once)
     await clones.run()
     await tracked.run()
     return {"looks": clones.looks + tracked.looks, "ended": clones.ended + tracked.ended}
 
 
-async def probe(ctx: Context) -> None:
-    """Try one GET, when it is this worker's turn, and open the gate when the API accepts the key again."""
-    if not await ctx.ledger.gate.claim_probe(ctx.options.watch_interval, LONGEST_PROBE_PAUSE):
-        return
-    try:
-        if ctx.options.lists:
-            await ctx.api.probe()
-        else:
-            await _get_anything(ctx)
-    except NotFound:
-        pass  # the key was accepted
-    except KineticError as error:
-        ctx.log.warning(
-            "probe_failed", reason=error.reason, detail=error.detail, http_status=error.http_status
-        )
-        return
-    lasted = await ctx.ledger.gate.open()
-    if lasted is not None:
-        ctx.log.info("worker_resumed", duration=round(lasted.total_seconds(), 3))
-
-
-async def _get_anything(ctx: Context) -> None:
-    for uuid in await ctx.ledger.any_execution():
-        await ctx.api.get(uuid)
-
-
 class _Looks(Generic[T]):
     """What looking at clones and at named executions have in common."""
 
-    def __init__(self, ctx: Context) -> None:
+    def __init__(self, ctx: Context, at_once: int) -> None:
         self.ctx = ctx
+        self.at_once = at_once
         self.looks = 0
         self.ended = 0
-        self.closed = False
         self.times: dict[str, datetime] = {}
         # Longer than this task can go on, so that no other worker looks at the same ones meanwhile.
         self.hide_for = ctx.options.batch_budget + ctx.options.request_bound * 2
 
     async def run(self) -> None:
         """Look at what is due, and set when to look again, also at what was not begun."""
+        closings = self.ctx.calls.closings
         pool: Pool[T] = Pool(
             self.supply,
             self.work,
-            concurrency=self.ctx.options.submit_concurrency,
+            concurrency=self.at_once,
             budget=self.ctx.options.batch_budget,
-            keep_going=lambda: not self.closed and not self.ctx.stopping(),
+            keep_going=lambda: self.ctx.calls.closings == closings and not self.ctx.stopping(),
         )
         try:
             self.put_off(await pool.run())
@@ -107,12 +85,10 @@ class _Looks(Generic[T]):
         """Return the execution, `NotFound`, or None when the API gave no usable answer this time."""
         self.looks += 1
         try:
-            return await self.ctx.api.get(uuid)
+            return await self.ctx.calls.get(uuid)
         except NotFound as error:
             return error
         except KineticError as error:
-            self.closed = self.closed or isinstance(error, (Throttled, Unauthorized))
-            await self.ctx.heed(error)
             self.ctx.log.warning(
                 "look_failed",
                 execution_uuid=uuid,
@@ -203,7 +179,7 @@ class _Clones(_Looks[Lineage]):
     def _ended_at(self, found: Execution, lineage: Lineage, now: datetime) -> datetime:
         """Return when the clone ended by our clock: not before it was asked for, not after now."""
         stamp = found.updated_at
-        ended_at = stamp - self.ctx.api.skew if stamp else now
+        ended_at = stamp - self.ctx.calls.skew if stamp else now
         return min(max(ended_at, lineage.newest.submitted_at), now)
 
 
@@ -242,7 +218,7 @@ class _Tracked(_Looks[str]):
             change = begin_lineage(
                 self.ctx,
                 found,
-                failed_at=min(stamp - self.ctx.api.skew, now) if stamp else now,
+                failed_at=min(stamp - self.ctx.calls.skew, now) if stamp else now,
                 seen_at=now,
                 source="track",
                 dated=stamp is not None,

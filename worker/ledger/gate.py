@@ -1,14 +1,29 @@
-"""The gate before the API, shared by all workers: open, paused until a time, or suspended."""
+"""The gate before the API, shared by all workers: open, opening by steps, paused, suspended, or down.
+
+What it says is worked out in `lua/prelude.lua`, in the same step in which work is claimed or an intent is
+recorded, so no call leaves through a gate that another worker has closed.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
 
-from worker.ledger.clock import ServerClock, from_ms, whole_ms
+from worker.ledger.clock import ServerClock, from_ms, to_ms, whole_ms
 from worker.ledger.connection import Connection
 from worker.ledger.keys import Keys
 from worker.ledger.scripts import Call, run, script
+
+
+class Closed(StrEnum):
+    """Why the gate stays closed until a probe succeeds."""
+
+    SUSPENDED = "suspended"
+    """The API turns our key down."""
+    DOWN = "down"
+    """The API does not answer, or with errors only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,18 +31,57 @@ class GateState:
     """What is known of the gate.
 
     Attributes:
-        suspended: the reason (`unauthorized`, `forbidden`), or "" when it is not suspended.
+        closed: why it is closed until a probe succeeds; None when it is not.
+        reason: of that: `unauthorized`, `connect_error`, `http_502`, …
         detail: the API's own words, cleaned.
-        since: since when it is suspended.
+        since: since when it is closed.
         paused_until: no call before this; None when there is no pause.
         pause_reason: why it is paused.
+        opening_since: since when it has been opening by steps; None when it is closed or wide open.
     """
 
-    suspended: str = ""
+    closed: Closed | None = None
+    reason: str = ""
     detail: str = ""
     since: datetime | None = None
     paused_until: datetime | None = None
     pause_reason: str = ""
+    opening_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A call that failed in a way that speaks of an outage.
+
+    Attributes:
+        begun_at: when the call was begun, by the server's clock.
+        retry: whether it was a retry call.
+        reason, detail: as the call's own end names them.
+    """
+
+    begun_at: datetime
+    retry: bool
+    reason: str
+    detail: str
+
+
+class Heard(StrEnum):
+    """What a report of calls did to the gate."""
+
+    CLOSED = "closed"
+    """This report closed it."""
+    WAS_CLOSED = "was_closed"
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class ClosingRule:
+    """When failures close the gate, and how long it then stays closed before it is probed."""
+
+    failures: int
+    window: timedelta
+    first_probe_in: timedelta
+    longest_pause: timedelta
 
 
 class Gate:
@@ -38,35 +92,56 @@ class Gate:
         self._keys = keys
         self._clock = clock
 
-    async def suspend(self, reason: str, detail: str, first_probe_in: timedelta) -> bool:
-        """Suspend every worker until a probe succeeds; return whether it was open before."""
-        return await self._close("suspend", reason, detail, first_probe_in)
+    async def suspend(
+        self, reason: str, detail: str, first_probe_in: timedelta, longest_pause: timedelta
+    ) -> bool:
+        """Suspend every worker until a probe succeeds; return whether it was not suspended before."""
+        times = (whole_ms(first_probe_in), whole_ms(longest_pause))
+        answer = await self._run("close_gate", "suspend", reason, detail, *times)
+        return bool(answer[1])
 
     async def pause(self, reason: str, duration: timedelta) -> bool:
-        """Let every call rest for a while; return whether it was open before."""
-        return await self._close("pause", reason, "", duration)
+        """Let every call rest for a while; return whether calls were allowed before."""
+        answer = await self._run("close_gate", "pause", reason, "", whole_ms(duration), 0)
+        return bool(answer[1])
+
+    async def report(
+        self, *, answered: int, retries_answered: int, failure: Failure | None, rule: ClosingRule
+    ) -> Heard:
+        """Report how calls ended; return what that did to the gate.
+
+        Args:
+            answered: calls that the API answered since the last report.
+            retries_answered: how many of them were retry calls: each opens an opening gate by one place.
+            failure: a call that failed just now, if one did.
+            rule: when failures close the gate.
+        """
+        told: list[str | int] = [answered, retries_answered, 0, 0, 0]
+        if failure:
+            told = [answered, retries_answered, 1, to_ms(failure.begun_at), int(failure.retry)]
+        told += [rule.failures, whole_ms(rule.window)]
+        told += [failure.reason, failure.detail] if failure else ["", ""]
+        told += [whole_ms(rule.first_probe_in), whole_ms(rule.longest_pause)]
+        answer = await self._run("report_calls", *told)
+        return Heard(answer[1])
 
     async def claim_probe(self, shortest: timedelta, longest: timedelta) -> bool:
-        """Return whether the API is suspended and it is this worker's turn to probe it."""
+        """Return whether the gate waits for a probe and it is this worker's turn to send it."""
         answer = await self._run("claim_probe", whole_ms(shortest), whole_ms(longest))
         return bool(answer[1])
 
-    async def open(self) -> timedelta | None:
-        """End a suspension; return how long it lasted, or None when there was none."""
-        answer = await self._run("open_gate")
-        return timedelta(milliseconds=answer[0] - answer[2]) if answer[1] else None
+    async def open(self) -> tuple[Closed, timedelta] | None:
+        """Open the gate by steps; return what it was and for how long, or None when it was not closed."""
+        now_ms, was, since_ms = await self._run("open_gate")
+        return None if was == "open" else (Closed(was), timedelta(milliseconds=now_ms - since_ms))
 
     async def look(self) -> GateState:
         """Return the gate as it is now."""
         return read_gate(await self._connection.command("HGETALL", self._keys.gate), self._clock.now())
 
-    async def _close(self, kind: str, reason: str, detail: str, duration: timedelta) -> bool:
-        answer = await self._run("close_gate", kind, reason, detail, whole_ms(duration))
-        return bool(answer[1])
-
-    async def _run(self, name: str, *arguments: str | int) -> list[int]:
+    async def _run(self, name: str, *arguments: str | int) -> list[Any]:
         mark = self._clock.mark()
-        answer: list[int] = await run(self._connection, Call(script(name), [self._keys.gate], arguments))
+        answer: list[Any] = await run(self._connection, Call(script(name), [self._keys.gate], arguments))
         self._clock.hear(mark, answer[0])
         return answer
 
@@ -74,14 +149,17 @@ class Gate:
 def read_gate(stored: object, now: datetime) -> GateState:
     """Return the gate from its hash (a mapping, or the flat list of an older protocol)."""
     fields = as_mapping(stored)
-    until = from_ms(int(fields["until"])) if "until" in fields else None
+    until = _moment(fields, "until")
     paused = until if until and until > now else None
+    closed = Closed(fields["kind"]) if "kind" in fields else None
     return GateState(
-        suspended=fields.get("suspended", ""),
+        closed=closed,
+        reason=fields.get("reason", ""),
         detail=fields.get("detail", ""),
-        since=from_ms(int(fields["since"])) if "since" in fields else None,
+        since=_moment(fields, "since"),
         paused_until=paused,
         pause_reason=fields.get("pause_reason", "") if paused else "",
+        opening_since=None if closed or paused else _moment(fields, "opening_since"),
     )
 
 
@@ -91,3 +169,7 @@ def as_mapping(answer: object) -> dict[str, str]:
         return answer
     flat = list(answer) if isinstance(answer, (list, tuple)) else []
     return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _moment(fields: dict[str, str], name: str) -> datetime | None:
+    return from_ms(int(fields[name])) if name in fields else None

@@ -31,7 +31,8 @@ class Claim:
     Attributes:
         members: hidden from other claimers until the claim's time is over.
         remaining: how many more are due.
-        gate: `open`, or why nothing was claimed: `suspended` or `paused`.
+        gate: `open`, `opening` (fewer were claimed than asked for), or why nothing was: `suspended`, `down`,
+            `paused`, or `full` when every place of an opening gate is taken.
     """
 
     members: tuple[str, ...]
@@ -80,9 +81,14 @@ class Ledger:
         """Store a change, compare-and-set; see `Commits.commit`."""
         return await self._commits.commit(change, next_at=next_at, while_gate_open=while_gate_open)
 
-    async def claim(self, state: State, *, limit: int, hide_for: timedelta, calls_api: bool = True) -> Claim:
-        """Claim up to `limit` lineages whose time in `state` has come; nothing while the gate is closed."""
-        return await self._claim(self.keys.state(state), limit, hide_for, calls_api=calls_api)
+    async def claim(self, state: State, *, limit: int, hide_for: timedelta) -> Claim:
+        """Claim up to `limit` lineages whose time in `state` has come; nothing while the gate is closed.
+
+        What is due for a retry call is claimed only as far as an opening gate has places; `hide_for` is then
+        the lease that the call will have.
+        """
+        purpose = "retry" if state is State.SCHEDULED else "look"
+        return await self._claim(self.keys.state(state), limit, hide_for, purpose)
 
     async def read(self, roots: Sequence[str]) -> dict[str, Lineage | LedgerFormatError]:
         """Return the lineages of those roots that have one, in one round trip."""
@@ -170,7 +176,7 @@ class Ledger:
 
     async def claim_tracked(self, *, limit: int, hide_for: timedelta) -> Claim:
         """Claim executions watched by name whose next look is due."""
-        return await self._claim(self.keys.tracked, limit, hide_for, calls_api=True)
+        return await self._claim(self.keys.tracked, limit, hide_for, "look")
 
     async def look_again(self, times: Mapping[str, datetime]) -> None:
         """Set when executions watched by name are looked at next."""
@@ -191,10 +197,10 @@ class Ledger:
         """Close the connection."""
         await self.connection.aclose()
 
-    async def _claim(self, index: str, limit: int, hide_for: timedelta, *, calls_api: bool) -> Claim:
+    async def _claim(self, index: str, limit: int, hide_for: timedelta, purpose: str) -> Claim:
         mark = self.clock.mark()
-        hide_ms = whole_ms(hide_for)
-        call = Call(script("claim"), [index, self.keys.gate], [limit, hide_ms, int(calls_api)])
+        keys = [index, self.keys.gate, self.keys.state(State.SUBMITTING)]
+        call = Call(script("claim"), keys, [limit, whole_ms(hide_for), purpose])
         now_ms, gate, remaining, *members = await run(self.connection, call)
         self.clock.hear(mark, now_ms)
         return Claim(tuple(members), remaining, gate)

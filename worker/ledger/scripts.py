@@ -1,7 +1,8 @@
 """The Lua scripts: found by name, sent by digest, many in one round trip.
 
-A script is a file of `lua/`, one verb each, with a header that says what every KEY and ARG is. Each
-begins its answer's first or second element with the server's time, which the clock takes in.
+A script is a file of `lua/`, one verb each, with a header that says what every KEY and ARG is.
+`prelude.lua` is put in front of each. Every answer carries the server's time in its first or second element,
+which the clock takes in.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ class Call:
 
 @cache
 def script(name: str) -> Script:
-    """Return the script `lua/<name>.lua`."""
-    source = resources.files("worker.ledger").joinpath("lua", f"{name}.lua").read_text("utf-8")
+    """Return the script `lua/<name>.lua`, with the prelude in front of it."""
+    folder = resources.files("worker.ledger").joinpath("lua")
+    source = "".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("prelude", name))
     return Script(name, source, hashlib.sha1(source.encode()).hexdigest())  # noqa: S324  # Redis names scripts by SHA-1
 
 

@@ -4,8 +4,6 @@
 -- ARGV[1] ms that this process has been up (the server may have been unreachable since)
 -- ARGV[2] format of the records
 -- Returns {server time in ms, first start in ms, format, 1 when this call was the first}.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local first = redis.call('HSETNX', KEYS[1], 'started_at', now - ARGV[1])
 redis.call('HSETNX', KEYS[1], 'format', ARGV[2])
 local facts = redis.call('HMGET', KEYS[1], 'started_at', 'format')

@@ -5,16 +5,13 @@
 -- ARGV[1] token              ARGV[2] ms until the job is taken for dead
 -- ARGV[3] ms that must have passed since it was begun last
 -- ARGV[4] "1" = not while the gate is closed
--- Returns {server time in ms, "begun" | "busy" | "early" | "suspended" | "paused", memory (JSON or "")}.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- Returns {server time in ms, "begun" | "busy" | "early" | what a closed gate says, memory (JSON or "")}.
 local job = redis.call('HMGET', KEYS[1], 'owner', 'until', 'begun_at', 'memory')
 
 if job[1] ~= ARGV[1] then
   if ARGV[4] == '1' then
-    local gate = redis.call('HMGET', KEYS[2], 'suspended', 'until')
-    if gate[1] then return {now, 'suspended', ''} end
-    if gate[2] and tonumber(gate[2]) > now then return {now, 'paused', ''} end
+    local says = gate_says(KEYS[2])
+    if says ~= 'open' and says ~= 'opening' then return {now, says, ''} end
   end
   if job[1] and tonumber(job[2]) > now then return {now, 'busy', ''} end
   if job[3] and tonumber(job[3]) + ARGV[3] > now then return {now, 'early', ''} end

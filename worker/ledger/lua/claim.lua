@@ -2,23 +2,25 @@
 -- changes no record, so a claimer that dies costs nothing but that while.
 --
 -- KEYS[1] index: member -> due time in ms   KEYS[2] hash of the gate
+-- KEYS[3] index of the retry calls under way
 -- ARGV[1] how many at most                  ARGV[2] ms to hide them
--- ARGV[3] "1" = nothing while the gate is closed
--- Returns {server time in ms, "open" | "suspended" | "paused", due but not claimed, member, …}.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- ARGV[3] "look" = nothing while the gate is closed, "retry" = and no more than it has places for while it
+--         opens (ARGV[2] is then the lease of a call)
+-- Returns {server time in ms, what the gate says, due but not claimed, member, …}.
 
-if ARGV[3] == '1' then
-  local gate = redis.call('HMGET', KEYS[2], 'suspended', 'until')
-  if gate[1] then return {now, 'suspended', 0} end
-  if gate[2] and tonumber(gate[2]) > now then return {now, 'paused', 0} end
+local limit = tonumber(ARGV[1])
+local says, places = gate_says(KEYS[2])
+if ARGV[3] == 'retry' then
+  says, places = gate_for_retry(KEYS[2], KEYS[3], tonumber(ARGV[2]))
+  if says == 'opening' then limit = math.min(limit, places) end
 end
+if says ~= 'open' and says ~= 'opening' then return {now, says, 0} end
 
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
-local answer = {now, 'open', 0}
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, limit)
+local answer = {now, says, 0}
 for i = 1, #due do
   redis.call('ZADD', KEYS[1], now + ARGV[2], due[i])
   answer[i + 3] = due[i]
 end
-if #due == tonumber(ARGV[1]) then answer[3] = redis.call('ZCOUNT', KEYS[1], '-inf', now) end
+if #due == limit then answer[3] = redis.call('ZCOUNT', KEYS[1], '-inf', now) end
 return answer

@@ -12,12 +12,10 @@
 -- ARGV[1] version expected; 0 = there must be no record yet
 -- ARGV[2] token of this write             ARGV[3] the new record, JSON with `version` and `token`
 -- ARGV[4] root                            ARGV[5] score in the new index, ms
--- ARGV[6] clone to claim, or ""           ARGV[7] "1" = only while the gate is open
+-- ARGV[6] clone to claim, or ""           ARGV[7] "1" = only if the gate lets a retry call through
 -- ARGV[8] longest stream kept             ARGV[9] first start that the caller knows, ms, or ""
 -- ARGV[10..] event name, event data (JSON), repeated
 -- Returns {outcome, server time in ms}; outcome is one of committed, stale, gated, taken.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local stored = redis.call('GET', KEYS[1])
 if stored then
@@ -34,8 +32,8 @@ elseif ARGV[9] ~= '' and redis.call('HGET', KEYS[9], 'started_at') ~= ARGV[9] th
 end
 
 if ARGV[7] == '1' then
-  local gate = redis.call('HMGET', KEYS[7], 'suspended', 'until')
-  if gate[1] or (gate[2] and tonumber(gate[2]) > now) then return {'gated', now} end
+  local says = gate_for_retry(KEYS[7], KEYS[3], ARGV[5] - now)
+  if says ~= 'open' and says ~= 'opening' then return {'gated', now} end
 end
 
 if ARGV[6] ~= '' then

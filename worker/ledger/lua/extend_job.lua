@@ -4,12 +4,10 @@
 -- ARGV[1] token              ARGV[2] ms until the job is taken for dead
 -- ARGV[3] "1" = stop when the gate is closed
 -- Returns {server time in ms, 1 when the job may go on, else 0}.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return {now, 0} end
 if ARGV[3] == '1' then
-  local gate = redis.call('HMGET', KEYS[2], 'suspended', 'until')
-  if gate[1] or (gate[2] and tonumber(gate[2]) > now) then return {now, 0} end
+  local says = gate_says(KEYS[2])
+  if says ~= 'open' and says ~= 'opening' then return {now, 0} end
 end
 redis.call('HSET', KEYS[1], 'until', now + ARGV[2])
 return {now, 1}

@@ -3,8 +3,6 @@
 --
 -- KEYS[1] hash of this job   ARGV[1] token   ARGV[2] memory (JSON), or "" to leave it as it is
 -- Returns {server time in ms, 1 when it was ours, else 0}.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return {now, 0} end
 redis.call('HDEL', KEYS[1], 'owner', 'until')
 if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], 'memory', ARGV[2]) end

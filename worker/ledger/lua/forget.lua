@@ -6,8 +6,6 @@
 -- ARGV[1] version expected   ARGV[2] root   ARGV[3] "1" = remember its executions by name
 -- ARGV[4..] its clones
 -- Returns {server time in ms, 1 when forgotten, 0 when the version differs}.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local stored = redis.call('GET', KEYS[1])
 if stored and cjson.decode(stored).version ~= tonumber(ARGV[1]) then return {now, 0} end
 redis.call('DEL', KEYS[1])

@@ -1,10 +1,10 @@
--- End a suspension after a probe succeeded. A pause that is under way stays.
+-- Open the gate by steps after a probe succeeded. A pause that is under way stays, and comes first.
 --
 -- KEYS[1] hash of the gate
--- Returns {server time in ms, 1 when it was suspended, else 0, since (ms) or 0}.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local since = redis.call('HGET', KEYS[1], 'since')
-local was = redis.call('HDEL', KEYS[1], 'suspended', 'detail', 'since', 'probe_at')
-redis.call('HSET', KEYS[1], 'opened_at', now)
-return {now, was > 0 and 1 or 0, tonumber(since or 0)}
+-- Returns {server time in ms, what it was ("suspended", "down" or "open"), since (ms) or 0}.
+local gate = redis.call('HMGET', KEYS[1], 'kind', 'since', 'until')
+if not gate[1] then return {now, 'open', 0} end
+redis.call('HDEL', KEYS[1], 'kind', 'reason', 'detail', 'since', 'probe_at')
+local from = math.max(now, tonumber(gate[3] or 0))
+redis.call('HSET', KEYS[1], 'opened_at', now, 'opening_since', from, 'answered', 0)
+return {now, gate[1], tonumber(gate[2] or 0)}

@@ -1,0 +1,209 @@
+"""The API as the use cases call it: every answer is heeded for everyone before it is handed on.
+
+Owns what an answer means for the gate: a rest that the API asked for, a key that it turns down, an outage.
+Hands every answer and error on unchanged; what it means for the one lineage is the caller's business.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from worker.domain import outage
+from worker.domain.delivery import Delivery, NotDelivered, Unclear
+from worker.domain.executions import Execution, Status
+from worker.kinetic import KineticError, NotFound, Page, Throttled, Unauthorized, Unreachable
+from worker.ledger import Ledger, LedgerError
+from worker.ledger.gate import Closed, ClosingRule, Failure, GateState, Heard
+
+KEY_FIRST_PROBE_IN = timedelta(seconds=5)
+KEY_LONGEST_PAUSE = timedelta(minutes=5)
+_RULE = ClosingRule(outage.CLOSE_AFTER, outage.WINDOW, outage.FIRST_PROBE_IN, outage.LONGEST_PROBE_PAUSE)
+
+
+class Api(Protocol):
+    """The Kinetic API, as the use cases need it; `worker.kinetic.KineticClient` is one."""
+
+    @property
+    def skew(self) -> timedelta:
+        """The API's clock minus ours."""
+
+    async def retry(self, execution_uuid: str) -> Delivery:
+        """Ask for a retry; never raises."""
+
+    async def get(self, execution_uuid: str) -> Execution:
+        """Return an execution; raises `KineticError`."""
+
+    def pages(self, *, status: Status | None, since: datetime | None = None) -> AsyncIterator[Page]:
+        """Return the listing page by page; raises `KineticError`."""
+
+    async def probe(self) -> None:
+        """Return when the API answers a GET; raises `KineticError`."""
+
+
+class Gatekeeper:
+    """An `Api` that closes and opens the gate by what the API answers.
+
+    Attributes:
+        closings: how often this process closed the gate, or found it closed: work that sees it grow starts
+            nothing more.
+        opening: whether the gate was opening by steps when this process last asked; while it is, every
+            answered retry call is reported at once.
+    """
+
+    def __init__(self, api: Api, ledger: Ledger, log: Any) -> None:
+        self._api = api
+        self._ledger = ledger
+        self._log = log
+        self._answered = 0
+        self._retries_answered = 0
+        self._answered_at_s = float("-inf")
+        self.closings = 0
+        self.opening = False
+
+    @property
+    def skew(self) -> timedelta:
+        """The API's clock minus ours."""
+        return self._api.skew
+
+    @property
+    def answers_lately(self) -> bool:
+        """Whether a retry call of this process was answered a moment ago."""
+        return time.monotonic() - self._answered_at_s < outage.SLOW_START_AFTER.total_seconds()
+
+    async def retry(self, execution_uuid: str) -> Delivery:
+        """Ask for a retry; never raises, whatever becomes of what the answer means for others."""
+        begun_at = self._ledger.clock.now()
+        delivery = await self._api.retry(execution_uuid)
+        try:
+            await self._heed_delivery(delivery, begun_at)
+        except LedgerError as error:  # the outcome comes first: the caller has yet to record it
+            self._log.debug("gate_not_told", detail=str(error))
+        return delivery
+
+    async def get(self, execution_uuid: str) -> Execution:
+        """Return an execution; raises `KineticError`."""
+        begun_at = self._ledger.clock.now()
+        try:
+            execution = await self._api.get(execution_uuid)
+        except NotFound:
+            self._answered += 1
+            raise
+        except KineticError as error:
+            await self._heed(error, begun_at)
+            raise
+        self._answered += 1
+        return execution
+
+    async def pages(self, *, status: Status | None, since: datetime | None = None) -> AsyncIterator[Page]:
+        """Yield the listing page by page; raises `KineticError`."""
+        begun_at = self._ledger.clock.now()
+        try:
+            async for page in self._api.pages(status=status, since=since):
+                self._answered += 1
+                yield page
+                begun_at = self._ledger.clock.now()
+        except KineticError as error:
+            await self._heed(error, begun_at)
+            raise
+
+    async def flush(self) -> None:
+        """Report the answers that were not reported yet."""
+        if self._answered:
+            await self._report(None)
+
+    async def probe(self, gate: GateState, *, lists: bool) -> None:
+        """Try one GET when the gate is closed and it is this worker's turn; open the gate if it is answered.
+
+        Args:
+            gate: as it is.
+            lists: whether there is a listing to ask for; else some execution is asked for.
+        """
+        shortest, longest = (
+            (outage.FIRST_PROBE_IN, outage.LONGEST_PROBE_PAUSE)
+            if gate.closed is Closed.DOWN
+            else (KEY_FIRST_PROBE_IN, KEY_LONGEST_PAUSE)
+        )
+        if not await self._ledger.gate.claim_probe(shortest, longest):
+            return
+        try:
+            if lists:
+                await self._api.probe()
+            else:
+                for uuid in await self._ledger.any_execution():
+                    await self._api.get(uuid)
+        except NotFound:
+            pass  # that is an answer, and the key was accepted
+        except KineticError as error:
+            await self._heed(error, self._ledger.clock.now())
+            self._log.warning(
+                "probe_failed", reason=error.reason, detail=error.detail, http_status=error.http_status
+            )
+            return
+        opened = await self._ledger.gate.open()
+        if opened:
+            event = "api_back" if opened[0] is Closed.DOWN else "worker_resumed"
+            self._log.info(event, duration=round(opened[1].total_seconds(), 3))
+
+    async def _heed_delivery(self, delivery: Delivery, begun_at: datetime) -> None:
+        if isinstance(delivery, NotDelivered) and delivery.suspend:
+            await self._suspend(delivery.reason, delivery.detail, delivery.http_status)
+        elif isinstance(delivery, (NotDelivered, Unclear)) and outage.speaks_of_outage(delivery):
+            await self._failed(Failure(begun_at, True, delivery.reason, delivery.detail))
+        elif not isinstance(delivery, NotDelivered):
+            self._answered += 1
+            self._retries_answered += 1
+            self._answered_at_s = time.monotonic()
+            if self.opening:
+                await self._report(None)
+        if isinstance(delivery, NotDelivered) and delivery.pause:
+            await self._pause(delivery.reason, delivery.pause, delivery.http_status)
+
+    async def _heed(self, error: KineticError, begun_at: datetime) -> None:
+        """Close the gate for everyone when an error says that nobody should call now."""
+        if isinstance(error, Unauthorized):
+            await self._suspend(error.reason, error.detail, error.http_status)
+        if isinstance(error, Unreachable) or error.http_status == outage.SERVICE_UNAVAILABLE:
+            await self._failed(Failure(begun_at, False, error.reason, error.detail))
+        if isinstance(error, Throttled):
+            await self._pause(error.reason, error.pause, error.http_status)
+
+    async def _failed(self, failure: Failure) -> None:
+        heard = await self._report(failure)
+        if heard is not Heard.OPEN:
+            self.closings += 1
+        if heard is Heard.CLOSED:
+            self._log.error(
+                "api_down",
+                reason=failure.reason,
+                detail=failure.detail,
+                next="no retry is sent and no attempt is spent; the API is probed until it answers",
+            )
+
+    async def _report(self, failure: Failure | None) -> Heard:
+        answered, retries_answered = self._answered, self._retries_answered
+        self._answered = self._retries_answered = 0
+        return await self._ledger.gate.report(
+            answered=answered, retries_answered=retries_answered, failure=failure, rule=_RULE
+        )
+
+    async def _suspend(self, reason: str, detail: str, http_status: int | None) -> None:
+        self.closings += 1
+        if await self._ledger.gate.suspend(reason, detail, KEY_FIRST_PROBE_IN, KEY_LONGEST_PAUSE):
+            self._log.error(
+                "worker_suspended",
+                reason=reason,
+                detail=detail,
+                http_status=http_status,
+                next="no retry is sent and no attempt is spent; the API is probed until it accepts the key",
+                cure="check KINETIC_API_KEY and its permissions",
+            )
+
+    async def _pause(self, reason: str, duration: timedelta, http_status: int | None) -> None:
+        self.closings += 1
+        if await self._ledger.gate.pause(reason, duration):
+            self._log.warning(
+                "calls_paused", reason=reason, http_status=http_status, duration=duration.total_seconds()
+            )

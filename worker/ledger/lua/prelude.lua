@@ -1,0 +1,51 @@
+-- Put in front of every script: the time, and what the gate before the API says.
+--
+-- `now` is the server's time in ms, the one clock of all workers.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- Calls at once with which the gate is fully open again.
+local FULLY_OPEN = 64
+-- A retry call that is longer under way does not hold a place while the gate opens.
+local PLACE_MS = 30000
+
+-- Return what the gate says ("open", "opening", "suspended", "down" or "paused") and how many retry calls
+-- may be under way at once (0 while it is closed, -1 for any number).
+--
+-- After it was closed the gate opens by steps: one call, then one more with every call that was answered,
+-- and never more than 2^s in the second s. A platform that just came back is not met by all that waited.
+local function gate_says(key)
+  local gate = redis.call('HMGET', key, 'kind', 'until', 'opening_since', 'answered')
+  if gate[1] then return gate[1], 0 end
+  if gate[2] and tonumber(gate[2]) > now then return 'paused', 0 end
+  if not gate[3] then return 'open', -1 end
+  local seconds = math.min(math.floor((now - tonumber(gate[3])) / 1000), 30)
+  local places = math.min(1 + tonumber(gate[4] or 0), 2 ^ seconds)
+  if places >= FULLY_OPEN then return 'open', -1 end
+  return 'opening', places
+end
+
+-- Return the gate's word for a retry call: "opening" becomes "full" when every place is taken.
+-- `submitting` is the index of calls under way, by the end of their lease; `lease_ms` is how long that is.
+local function gate_for_retry(key, submitting, lease_ms)
+  local says, places = gate_says(key)
+  if says ~= 'opening' then return says, places end
+  local since = math.max(tonumber(redis.call('HGET', key, 'opening_since')), now - PLACE_MS)
+  local free = places - redis.call('ZCOUNT', submitting, since + lease_ms, '+inf')
+  if free <= 0 then return 'full', 0 end
+  return says, free
+end
+
+-- Close the gate until a probe succeeds. The first pause is `shortest` ms, doubled by every closing that came
+-- soon after an opening, `longest` at most: a key that may read but not retry, or a platform that answers
+-- GETs only, is not hammered.
+local function close_until_probed(key, kind, reason, detail, shortest, longest)
+  local known = redis.call('HMGET', key, 'opened_at', 'probes')
+  local probes = tonumber(known[2] or 0)
+  if not known[1] or now - tonumber(known[1]) > 600000 then probes = 0 end
+  local pause = math.floor(math.min(shortest * 2 ^ math.min(probes, 30), longest))
+  redis.call('HDEL', key, 'opening_since', 'answered', 'window_at', 'good', 'bad')
+  redis.call('HSET', key, 'kind', kind, 'reason', reason, 'detail', detail, 'since', now)
+  redis.call('HSET', key, 'probe_at', now + pause, 'probes', probes + 1)
+end
+
