@@ -17,7 +17,7 @@ from worker.ledger.clock import to_ms
 from worker.ledger.gate import Closed, ClosingRule, Failure, Heard
 
 MINUTE = timedelta(minutes=1)
-RULE = ClosingRule(5, timedelta(seconds=10), timedelta(seconds=1), timedelta(seconds=15))
+RULE = ClosingRule(timedelta(seconds=10), timedelta(seconds=1), timedelta(seconds=15))
 
 
 async def fails(ledger: Ledger, *, answered: int = 0, ago: timedelta = timedelta(0)) -> Heard:
@@ -90,11 +90,22 @@ async def test_failures_among_answers_close_nothing(ledger: Ledger) -> None:
         assert await fails(ledger, answered=1) is Heard.OPEN
 
 
+async def test_an_outage_in_the_middle_of_good_work_is_noticed_by_some_fifteen_failures(
+    ledger: Ledger,
+) -> None:
+    """However much went well before: it is the newest calls that count."""
+    await answers(ledger, 10_000)
+    failures = 1
+    while await fails(ledger) is Heard.OPEN:
+        failures += 1
+    assert 10 < failures < 20
+
+
 async def test_failures_far_apart_close_nothing(ledger: Ledger) -> None:
     """One execution that always answers 500 must not stop the others."""
     for _ in range(20):
         assert await fails(ledger) is Heard.OPEN
-        await set_back(ledger, "window_at", timedelta(seconds=11))
+        await set_back(ledger, "heard_at", timedelta(seconds=11))
 
 
 async def test_one_worker_probes_at_a_time_and_ever_less_often(ledger: Ledger) -> None:

@@ -56,7 +56,7 @@ def _event_names(source: str) -> set[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             called = ast.unparse(node.func)
-            logged = re.fullmatch(r"(ctx\.|self\.|self\.ctx\.)?log\.\w+|tell", called)
+            logged = re.fullmatch(r"(ctx\.|self\.|self\.ctx\.)?_?log\.\w+|tell", called)
             if (called == "Event" or logged) and isinstance(node.args[0].value, str):
                 names.add(node.args[0].value)
         if isinstance(node, ast.Dict):

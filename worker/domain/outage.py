@@ -10,9 +10,8 @@ from datetime import timedelta
 
 from worker.domain.delivery import Delivery, NotDelivered, Unclear
 
-CLOSE_AFTER = 5
-"""Failures within a window, with at most one answer to four of them, that close the gate."""
-WINDOW = timedelta(seconds=10)
+MEMORY = timedelta(seconds=10)
+"""What was heard of calls longer ago than this says nothing about the next one."""
 FIRST_PROBE_IN = timedelta(seconds=1)
 LONGEST_PROBE_PAUSE = timedelta(seconds=15)
 """Between two probes of an API that is down: work goes on within this much of its return, and an outage of

@@ -20,7 +20,7 @@ from worker.ledger.gate import Closed, ClosingRule, Failure, GateState, Heard
 
 KEY_FIRST_PROBE_IN = timedelta(seconds=5)
 KEY_LONGEST_PAUSE = timedelta(minutes=5)
-_RULE = ClosingRule(outage.CLOSE_AFTER, outage.WINDOW, outage.FIRST_PROBE_IN, outage.LONGEST_PROBE_PAUSE)
+_RULE = ClosingRule(outage.MEMORY, outage.FIRST_PROBE_IN, outage.LONGEST_PROBE_PAUSE)
 
 
 class Api(Protocol):
@@ -142,10 +142,11 @@ class Gatekeeper:
                 "probe_failed", reason=error.reason, detail=error.detail, http_status=error.http_status
             )
             return
-        opened = await self._ledger.gate.open()
-        if opened:
-            event = "api_back" if opened[0] is Closed.DOWN else "worker_resumed"
-            self._log.info(event, duration=round(opened[1].total_seconds(), 3))
+        match await self._ledger.gate.open():
+            case (Closed.DOWN, lasted):
+                self._log.info("api_back", duration=round(lasted.total_seconds(), 3))
+            case (Closed.SUSPENDED, lasted):
+                self._log.info("worker_resumed", duration=round(lasted.total_seconds(), 3))
 
     async def _heed_delivery(self, delivery: Delivery, begun_at: datetime) -> None:
         if isinstance(delivery, NotDelivered) and delivery.suspend:

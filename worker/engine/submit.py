@@ -140,6 +140,9 @@ class _Submission:
         if outcome is Outcome.GATED:
             self.open = ctx.calls.opening  # while it opens, a place may become free at any moment
             self.gated.append(lineage)
+        if outcome is Outcome.NOT_DURABLE:
+            detail = "the intent could still be lost by a crash or failover of Redis; the call was not sent"
+            await settle(ctx, intent.after, NotDelivered("not_durable", detail))
         if outcome is not Outcome.COMMITTED:
             return
         delivery = await send(ctx, intent.after)

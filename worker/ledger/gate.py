@@ -76,10 +76,9 @@ class Heard(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClosingRule:
-    """When failures close the gate, and how long it then stays closed before it is probed."""
+    """How long what was heard of calls says something, and how long a closed gate waits for a probe."""
 
-    failures: int
-    window: timedelta
+    memory: timedelta
     first_probe_in: timedelta
     longest_pause: timedelta
 
@@ -119,7 +118,7 @@ class Gate:
         told: list[str | int] = [answered, retries_answered, 0, 0, 0]
         if failure:
             told = [answered, retries_answered, 1, to_ms(failure.begun_at), int(failure.retry)]
-        told += [rule.failures, whole_ms(rule.window)]
+        told.append(whole_ms(rule.memory))
         told += [failure.reason, failure.detail] if failure else ["", ""]
         told += [whole_ms(rule.first_probe_in), whole_ms(rule.longest_pause)]
         answer = await self._run("report_calls", *told)

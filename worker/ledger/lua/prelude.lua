@@ -44,7 +44,7 @@ local function close_until_probed(key, kind, reason, detail, shortest, longest)
   local probes = tonumber(known[2] or 0)
   if not known[1] or now - tonumber(known[1]) > 600000 then probes = 0 end
   local pause = math.floor(math.min(shortest * 2 ^ math.min(probes, 30), longest))
-  redis.call('HDEL', key, 'opening_since', 'answered', 'window_at', 'good', 'bad')
+  redis.call('HDEL', key, 'opening_since', 'answered', 'heard_at', 'failing')
   redis.call('HSET', key, 'kind', kind, 'reason', reason, 'detail', detail, 'since', now)
   redis.call('HSET', key, 'probe_at', now + pause, 'probes', probes + 1)
 end
