@@ -576,6 +576,46 @@ async def test_a_head_poll_stops_early_and_a_sweep_does_not(ctx: Context, api: S
     assert (counts["pages"], counts["discovered"]) == (2, 1)
 
 
+@pytest.mark.parametrize("alike", [False, True])
+async def test_payloads_that_the_list_leaves_out_are_asked_for(
+    ctx: Context, api: ScriptedApi, alike: bool
+) -> None:
+    """The clone is found on proof by its payload; where two lineages share it, it is still held."""
+    api.payload_in_list = False
+    api.answers.extend([clone_then_lose_the_answer] * 2)
+    api.add(failed("a", fingerprint="print-1"), failed("b", fingerprint="print-1" if alike else "print-2"))
+    await discover(ctx)
+    await submit(ctx)
+    await resolve(ctx)
+    for root in ("a", "b"):
+        lineage = await lineage_of(ctx, root)
+        assert lineage.state is (State.HELD if alike else State.RUNNING), lineage.detail
+        assert not lineage.attempts or lineage.newest.clone.endswith(f"-of-{root}")
+    gets = api.gets
+    assert gets == 4  # two failures, two clones, each asked for once
+    await resolve(ctx)
+    assert api.gets == gets
+
+
+async def test_payloads_that_the_api_will_not_show_now_leave_the_call_in_doubt(
+    ctx: Context, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unknown matches anything: a stranger of the same version is never taken for the clone."""
+    api.payload_in_list = False
+    api.answers.append(answering(Unclear("read_timeout")))
+    api.add(failed("a"))
+    await discover(ctx)
+    await submit(ctx)
+    api.add(execution("stranger", Status.COMPLETED, created_at=datetime.now(UTC)))
+
+    async def unreachable(uuid: str) -> Execution:
+        raise Unreachable("http_500", "", 500)
+
+    monkeypatch.setattr(api, "get", unreachable)
+    await resolve(ctx)
+    assert (await lineage_of(ctx, "a")).state is State.HELD
+
+
 async def test_a_process_that_has_not_heard_the_apis_clock_yet_finds_the_clone(
     ctx: Context, api: ScriptedApi
 ) -> None:

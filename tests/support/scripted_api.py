@@ -31,6 +31,7 @@ class ScriptedApi:
         self.skew_of_next_listing: timedelta | None = None
         self.gets = 0
         self.page_size = 100
+        self.payload_in_list = True
         self.pages_read = 0
 
     def add(self, *executions: Execution) -> None:
@@ -75,6 +76,8 @@ class ScriptedApi:
             self.pages_read += 1
             self.skew = self.skew_of_next_listing or self.skew
             page = wanted[start : start + self.page_size]
+            if not self.payload_in_list:
+                page = [replace(each, fingerprint="") for each in page]
             dates = [each.created_at for each in page]
             oldest = min((date for date in dates if date), default=None) if None not in dates else None
             last = start + self.page_size >= len(wanted)

@@ -13,6 +13,7 @@ from worker.domain.lineage import Lineage
 from worker.domain.policy import Policy, PolicyBook, Random
 from worker.domain.transitions import Change, Event
 from worker.engine.gatekeeper import Api, Gatekeeper
+from worker.engine.payloads import Payloads
 from worker.ledger import Ledger, Outcome
 
 CLOCK_MARGIN = timedelta(seconds=5)
@@ -63,6 +64,7 @@ class Context:
     Attributes:
         api: as it was handed in; use cases call it through `calls` only.
         calls: the same API behind the gate that all workers share.
+        payloads: what this process has learned of payloads that a listing leaves out.
         waited: how long this process tries to reach the ledger for the first time; zero once it has.
         stopping: whether the process is asked to end: finish what is under way, start nothing.
     """
@@ -76,6 +78,7 @@ class Context:
     stopping: Callable[[], bool] = lambda: False
     log: Any = field(default_factory=lambda: structlog.get_logger("worker"))
     calls: Gatekeeper = field(init=False)
+    payloads: Payloads = field(default_factory=Payloads)
 
     def __post_init__(self) -> None:
         """Put the gate before the API."""

@@ -82,11 +82,14 @@ async def _settle(ctx: Context, turn: Turn, doubtful: Sequence[Lineage]) -> int:
         # Fetched first; then who is in doubt, then who is owned: a clone that was taken meanwhile is not
         # taken again, and one that another call is about to claim is not taken for proof.
         rivals = {each.root: each for each in [*await ctx.ledger.in_doubt(), *doubtful]}
+        rivals, executions = await ctx.payloads.fill_in(ctx.calls, rivals, executions)
         owners = await ctx.ledger.owners([each.uuid for each in executions])
         # Only the answer that brought the listing told how far the API's clock is from ours.
         doubts = [Doubt(each, _sent_at(each) + ctx.calls.skew - CLOCK_MARGIN) for each in rivals.values()]
         findings = match(doubts, executions, owners)
-        drafts = [_conclude(ctx, each, findings[each.root], now, unreadable) for each in doubtful]
+        drafts = [
+            _conclude(ctx, rivals[each.root], findings[each.root], now, unreadable) for each in doubtful
+        ]
         changes = [change for change in drafts if change]
     watched_from = now + ctx.options.watch_interval
     outcomes = await asyncio.gather(
