@@ -11,7 +11,12 @@ from typing import Any
 import pytest
 
 from tests.support.examples import execution, submitting
-from tests.support.scripted_api import ScriptedApi, answering, clone_then_lose_the_answer
+from tests.support.scripted_api import (
+    ScriptedApi,
+    accepting,
+    answering,
+    clone_then_lose_the_answer,
+)
 from worker.domain import transitions
 from worker.domain.delivery import Accepted, Conflict, Delivery, NotDelivered, Refused, Unclear
 from worker.domain.executions import Execution, Status
@@ -20,6 +25,7 @@ from worker.domain.policy import Policy, PolicyBook
 from worker.engine import discover, prune, resolve, submit
 from worker.engine import watch as look_at_what_is_due
 from worker.engine.context import CLOCK_MARGIN, Context
+from worker.engine.submit import _Submission
 from worker.kinetic import Throttled, Unauthorized, Unreachable
 
 
@@ -97,6 +103,18 @@ async def test_two_workers_and_two_beats_make_one_clone(ctx: Context, api: Scrip
     await asyncio.gather(*(submit(ctx) for _ in range(4)))
     assert len(api.clones) == 50
     assert set(api.clones.values()) == {1}
+
+
+async def test_a_worker_that_loses_the_race_for_the_intent_sends_nothing(
+    ctx: Context, api: ScriptedApi
+) -> None:
+    """A claim ran out and two workers hold the same lineage in the same version."""
+    api.add(failed("a"))
+    await discover(ctx)
+    lineage = await lineage_of(ctx, "a")
+    workers = [_Submission(ctx, lambda _: None) for _ in range(3)]
+    await asyncio.gather(*(each.work(lineage) for each in workers))
+    assert api.calls == ["a"]
 
 
 async def test_the_intent_is_on_record_before_the_call_leaves(ctx: Context, api: ScriptedApi) -> None:
@@ -201,12 +219,12 @@ async def test_a_gate_that_another_worker_closed_stops_the_rest_of_a_batch(
         await ctx.ledger.gate.pause("rate_limited", timedelta(minutes=1))
         return Accepted(api.make_clone(of))
 
-    api.answers.append(meanwhile)
-    api.add(failed("a"), failed("b"))
+    api.add(*(failed(f"e{n}") for n in range(5)))
     await discover(ctx)
+    api.answers.extend([accepting, meanwhile])  # the first goes ahead, the others are claimed together
     await submit(ctx)
-    assert len(api.calls) == 1
-    assert len(await roots_in(ctx, State.SCHEDULED)) == 1
+    assert len(api.calls) == 2
+    assert len(await roots_in(ctx, State.SCHEDULED)) == 3
 
 
 async def test_the_policy_is_asked_again_right_before_the_call(ctx: Context, api: ScriptedApi) -> None:
@@ -574,6 +592,47 @@ async def test_a_head_poll_stops_early_and_a_sweep_does_not(ctx: Context, api: S
     api.add(failed("late", timedelta(seconds=0)))
     counts = await poll(ctx)
     assert (counts["pages"], counts["discovered"]) == (2, 1)
+
+
+async def test_a_list_that_was_cut_short_proves_nothing(ctx: Context, api: ScriptedApi) -> None:
+    """The walk ended at its bound: the clone may lie deeper."""
+    api.answers.append(clone_then_lose_the_answer)
+    api.add(failed("a"))
+    await discover(ctx)
+    await submit(ctx)
+    api.page_size = 1
+    api.add(*(failed(f"other-{n}", workflow_version_uuid="version-2") for n in range(3)))
+    api.cut_after_pages = 1
+    await resolve(ctx)
+    assert (await lineage_of(ctx, "a")).state is State.UNRESOLVED
+    api.cut_after_pages = None
+    await resolve(ctx)
+    assert (await lineage_of(ctx, "a")).state is State.RUNNING
+
+
+async def test_an_unreadable_entry_may_be_the_clone(ctx: Context, api: ScriptedApi) -> None:
+    """Nothing is sent again on a list that nobody can wholly read: a person decides."""
+    api.answers.append(answering(Unclear("read_timeout")))
+    api.add(failed("a"))
+    await discover(ctx)
+    await submit(ctx)
+    api.unreadable_per_page = 1
+    await resolve(ctx)
+    lineage = await lineage_of(ctx, "a")
+    assert (lineage.state, lineage.reason) == (State.HELD, "listing_unreadable")
+
+
+async def test_an_undelivered_call_spends_no_attempt(ctx: Context, api: ScriptedApi) -> None:
+    """Also in the middle of a lineage: one clone was made, and one it stays."""
+    api.add(failed("a"))
+    await discover(ctx)
+    await submit(ctx)
+    api.end(next(uuid for uuid in api.executions if uuid != "a"), Status.FAILED)
+    await watch(ctx)
+    api.answers.append(answering(NotDelivered("connect_error")))
+    await submit(ctx)
+    lineage = await lineage_of(ctx, "a")
+    assert (lineage.reason, lineage.undelivered, len(lineage.attempts)) == ("connect_error", 1, 1)
 
 
 @pytest.mark.parametrize("alike", [False, True])

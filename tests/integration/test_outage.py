@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.integration.test_engine import failed, lineage_of, roots_in
-from tests.support.scripted_api import ScriptedApi, answering
+from tests.support.scripted_api import ScriptedApi, accepting, answering
 from worker.domain.delivery import Accepted, Delivery, NotDelivered, Unclear
 from worker.domain.lineage import Lineage, State
 from worker.domain.transitions import Change
@@ -234,6 +234,26 @@ async def test_an_intent_that_could_still_be_lost_sends_nothing(
     lineage = await lineage_of(ctx, "a")
     assert (api.calls, lineage.state, lineage.reason) == ([], State.SCHEDULED, "not_durable")
     assert lineage.attempts == ()
+
+
+async def test_what_a_closed_gate_turned_back_is_due_again_at_once(
+    backlog: Context, api: ScriptedApi
+) -> None:
+    """A claim hides for minutes; when the gate opens, nothing of what was claimed waits for that."""
+    ctx = backlog
+
+    async def meanwhile(api: ScriptedApi, of: str) -> Delivery:
+        await ctx.ledger.gate.pause("rate_limited", timedelta(milliseconds=1))
+        return Accepted(api.make_clone(of))
+
+    api.answers.extend([accepting, meanwhile])  # one goes first, the next belongs to a batch of a hundred
+    await submit(ctx)
+    waiting = await roots_in(ctx, State.SCHEDULED)
+    now_ms = int(ctx.now().timestamp() * 1000)
+    index = ctx.ledger.keys.state(State.SCHEDULED)
+    hidden = await ctx.ledger.connection.command("ZRANGE", index, now_ms + 5000, "+inf", "BYSCORE")
+    assert len(waiting) >= MANY - 30
+    assert hidden == []
 
 
 async def test_a_rest_is_for_every_kind_of_call_and_is_bounded_by_its_reason(

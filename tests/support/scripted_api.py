@@ -32,6 +32,8 @@ class ScriptedApi:
         self.gets = 0
         self.page_size = 100
         self.payload_in_list = True
+        self.unreadable_per_page = 0
+        self.cut_after_pages: int | None = None
         self.pages_read = 0
 
     def add(self, *executions: Execution) -> None:
@@ -70,9 +72,11 @@ class ScriptedApi:
             self.executions.values(), key=lambda each: each.created_at or datetime.min.replace(tzinfo=UTC)
         )[::-1]
         wanted = [each for each in ordered if status is None or each.status is status]
-        for start in range(0, max(len(wanted), 1), self.page_size):
+        for number, start in enumerate(range(0, max(len(wanted), 1), self.page_size)):
             if self.trouble:
                 raise self.trouble
+            if number == self.cut_after_pages:
+                return
             self.pages_read += 1
             self.skew = self.skew_of_next_listing or self.skew
             page = wanted[start : start + self.page_size]
@@ -81,7 +85,7 @@ class ScriptedApi:
             dates = [each.created_at for each in page]
             oldest = min((date for date in dates if date), default=None) if None not in dates else None
             last = start + self.page_size >= len(wanted)
-            yield Page(tuple(page), len(page), 0, oldest, last)
+            yield Page(tuple(page), len(page), self.unreadable_per_page, oldest, last)
 
     async def probe(self) -> None:
         if self.trouble:
@@ -95,6 +99,11 @@ def answering(delivery: Delivery) -> Script:
         return delivery
 
     return script
+
+
+async def accepting(api: ScriptedApi, of: str) -> Delivery:
+    """Make the clone and answer with it."""
+    return Accepted(api.make_clone(of))
 
 
 async def clone_then_lose_the_answer(api: ScriptedApi, of: str) -> Delivery:

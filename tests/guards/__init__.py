@@ -1,0 +1,1 @@
+"""Every guard of a promise, and the test that goes red when it is removed."""
