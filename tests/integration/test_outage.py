@@ -11,12 +11,12 @@ import pytest
 
 from tests.integration.test_engine import failed, lineage_of, roots_in
 from tests.support.scripted_api import ScriptedApi, accepting, answering
-from worker.domain.delivery import Accepted, Delivery, NotDelivered, Unclear
+from worker.domain.delivery import Accepted, Delivery, NotDelivered, Refused, Unclear
 from worker.domain.lineage import Lineage, State
 from worker.domain.transitions import Change
 from worker.engine import discover, resolve, submit, watch
 from worker.engine.context import Context
-from worker.kinetic import Throttled, Unreachable
+from worker.kinetic import NotFound, Throttled, Unreachable
 from worker.ledger import LedgerUnavailable, Outcome
 from worker.ledger.gate import Closed
 
@@ -254,6 +254,55 @@ async def test_what_a_closed_gate_turned_back_is_due_again_at_once(
     hidden = await ctx.ledger.connection.command("ZRANGE", index, now_ms + 5000, "+inf", "BYSCORE")
     assert len(waiting) >= MANY - 30
     assert hidden == []
+
+
+async def test_a_404_to_everything_is_an_outage_and_no_verdict(backlog: Context, api: ScriptedApi) -> None:
+    """A proxy whose service is being rolled out: no failure is given up as unknown."""
+    ctx = backlog
+    api.answers.extend([answering(Refused("not_found", "default backend", 404))] * MANY)
+    api.trouble = NotFound("not_found", "default backend", 404)
+    for _ in range(10):
+        await submit(ctx)
+    assert len(api.calls) == 5
+    gate = await ctx.ledger.gate.look()
+    assert (gate.closed, gate.reason) == (Closed.DOWN, "api_absent")
+    await let_probe(ctx)
+    await watch(ctx)
+    assert (await ctx.ledger.gate.look()).closed is Closed.DOWN
+    assert len(await roots_in(ctx, State.SCHEDULED)) == MANY
+    api.trouble = None
+    await let_probe(ctx)
+    await watch(ctx)
+    assert (await ctx.ledger.gate.look()).closed is None
+
+
+async def test_a_clone_is_not_given_up_while_everything_is_404(ctx: Context, api: ScriptedApi) -> None:
+    """The same proxy, met by the looks at running clones: they stay watched."""
+    api.add(*(failed(f"e{n}") for n in range(3)))
+    await discover(ctx)
+    await submit(ctx)
+    api.trouble = NotFound("not_found", "default backend", 404)
+    for _ in range(3):
+        await ctx.ledger.reschedule(
+            State.RUNNING, {f"e{n}": datetime.fromtimestamp(0, UTC) for n in range(3)}
+        )
+        await watch(ctx)
+    assert len(await roots_in(ctx, State.RUNNING)) == 3
+    assert (await lineage_of(ctx, "e0")).missing_since is None
+
+
+async def test_without_a_list_a_404_is_believed_when_others_are_known(
+    with_options: Callable[..., Context], api: ScriptedApi
+) -> None:
+    """Only documented calls are there to ask with: another execution that the API knew."""
+    ctx = with_options(lists=False)
+    api.add(failed("gone"), failed("there"))
+    await ctx.ledger.track(["gone", "there"])
+    await watch(ctx)
+    del api.executions["gone"]
+    api.answers.extend([answering(Refused("not_found", "no such execution", 404))] * 2)
+    await submit(ctx)
+    assert {(await lineage_of(ctx, root)).state for root in ("gone", "there")} == {State.REJECTED}
 
 
 async def test_a_rest_is_for_every_kind_of_call_and_is_bounded_by_its_reason(

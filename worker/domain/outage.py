@@ -20,6 +20,8 @@ SLOW_START_AFTER = timedelta(seconds=10)
 """A process that has heard no answer for this long sends one call before it sends many."""
 _OUR_OWN_TROUBLE = frozenset({"pool_timeout", "too_late", "lease_too_short", "not_durable"})
 SERVICE_UNAVAILABLE = 503
+ABSENT = "api_absent"
+"""The reason of a 404 that was answered to everything that was asked."""
 
 
 def speaks_of_outage(delivery: Delivery) -> bool:
@@ -33,7 +35,7 @@ def speaks_of_outage(delivery: Delivery) -> bool:
     if isinstance(delivery, NotDelivered):
         if delivery.http_status is None:
             return delivery.reason not in _OUR_OWN_TROUBLE
-        return delivery.http_status == SERVICE_UNAVAILABLE
+        return delivery.http_status == SERVICE_UNAVAILABLE or delivery.reason == ABSENT
     return isinstance(delivery, Unclear)
 
 

@@ -82,7 +82,7 @@ class Context:
 
     def __post_init__(self) -> None:
         """Put the gate before the API."""
-        self.calls = Gatekeeper(self.api, self.ledger, self.log)
+        self.calls = Gatekeeper(self.api, self.ledger, self.log, lists=lambda: self.options.lists)
 
     def now(self) -> datetime:
         """Return the time, by the Redis server's clock."""

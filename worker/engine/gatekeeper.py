@@ -1,18 +1,19 @@
 """The API as the use cases call it: every answer is heeded for everyone before it is handed on.
 
 Owns what an answer means for the gate: a rest that the API asked for, a key that it turns down, an outage.
-Hands every answer and error on unchanged; what it means for the one lineage is the caller's business.
+What it means for the one lineage is the caller's business. Answers and errors are handed on unchanged, but
+for a 404 while everything is 404: that is a proxy without its service, and no word about an execution.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from worker.domain import outage
-from worker.domain.delivery import Delivery, NotDelivered, Unclear
+from worker.domain.delivery import Delivery, NotDelivered, Refused, Unclear
 from worker.domain.executions import Execution, Status
 from worker.kinetic import KineticError, NotFound, Page, Throttled, Unauthorized, Unreachable
 from worker.ledger import Ledger, LedgerError
@@ -20,6 +21,11 @@ from worker.ledger.gate import Closed, ClosingRule, Failure, GateState, Heard
 
 KEY_FIRST_PROBE_IN = timedelta(seconds=5)
 KEY_LONGEST_PAUSE = timedelta(minutes=5)
+_ABSENT = outage.ABSENT
+_ABSENT_DETAIL = "404 for this and for everything else: the API is not there; check KINETIC_BASE_URL"
+_NOT_FOUND = 404
+_BELIEVED_FOR_S = 5.0
+"""How long an API that answered is taken to be there, so that many 404s do not cost a question each."""
 _RULE = ClosingRule(outage.MEMORY, outage.FIRST_PROBE_IN, outage.LONGEST_PROBE_PAUSE)
 
 
@@ -53,10 +59,12 @@ class Gatekeeper:
             answered retry call is reported at once.
     """
 
-    def __init__(self, api: Api, ledger: Ledger, log: Any) -> None:
+    def __init__(self, api: Api, ledger: Ledger, log: Any, *, lists: Callable[[], bool]) -> None:
         self._api = api
         self._ledger = ledger
         self._log = log
+        self._lists = lists
+        self._there_at_s = float("-inf")
         self._answered = 0
         self._retries_answered = 0
         self._answered_at_s = float("-inf")
@@ -78,6 +86,8 @@ class Gatekeeper:
         begun_at = self._ledger.clock.now()
         delivery = await self._api.retry(execution_uuid)
         try:
+            if _is_not_found(delivery) and not await self._is_there(execution_uuid):
+                delivery = NotDelivered(_ABSENT, _ABSENT_DETAIL, _NOT_FOUND)
             await self._heed_delivery(delivery, begun_at)
         except LedgerError as error:  # the outcome comes first: the caller has yet to record it
             self._log.debug("gate_not_told", detail=str(error))
@@ -88,9 +98,13 @@ class Gatekeeper:
         begun_at = self._ledger.clock.now()
         try:
             execution = await self._api.get(execution_uuid)
-        except NotFound:
-            self._answered += 1
-            raise
+        except NotFound as error:
+            if await self._is_there(execution_uuid):
+                self._answered += 1
+                raise
+            absent = Unreachable(_ABSENT, f"execution {execution_uuid}: {_ABSENT_DETAIL}", error.http_status)
+            await self._heed(absent, begun_at)
+            raise absent from error
         except KineticError as error:
             await self._heed(error, begun_at)
             raise
@@ -114,13 +128,8 @@ class Gatekeeper:
         if self._answered:
             await self._report(None)
 
-    async def probe(self, gate: GateState, *, lists: bool) -> None:
-        """Try one GET when the gate is closed and it is this worker's turn; open the gate if it is answered.
-
-        Args:
-            gate: as it is.
-            lists: whether there is a listing to ask for; else some execution is asked for.
-        """
+    async def probe(self, gate: GateState) -> None:
+        """Try a GET when the gate is closed and it is this worker's turn; open the gate if it is answered."""
         shortest, longest = (
             (outage.FIRST_PROBE_IN, outage.LONGEST_PROBE_PAUSE)
             if gate.closed is Closed.DOWN
@@ -129,13 +138,7 @@ class Gatekeeper:
         if not await self._ledger.gate.claim_probe(shortest, longest):
             return
         try:
-            if lists:
-                await self._api.probe()
-            else:
-                for uuid in await self._ledger.any_execution():
-                    await self._api.get(uuid)
-        except NotFound:
-            pass  # that is an answer, and the key was accepted
+            await self._ask_anything()
         except KineticError as error:
             await self._heed(error, self._ledger.clock.now())
             self._log.warning(
@@ -147,6 +150,43 @@ class Gatekeeper:
                 self._log.info("api_back", duration=round(lasted.total_seconds(), 3))
             case (Closed.SUSPENDED, lasted):
                 self._log.info("worker_resumed", duration=round(lasted.total_seconds(), 3))
+
+    async def _is_there(self, but_for: str) -> bool:
+        """Whether a 404 can be believed: whether the API answers anything else with something else."""
+        if time.monotonic() - self._there_at_s < _BELIEVED_FOR_S:
+            return True
+        try:
+            await self._ask_anything(but_for)
+        except KineticError:
+            return False
+        self._there_at_s = time.monotonic()
+        return True
+
+    async def _ask_anything(self, but_for: str = "") -> None:
+        """Ask for the list, else for executions that the API once knew; return at the first answer.
+
+        Raises:
+            KineticError: the API does not answer; `NotFound` when it says so of everything.
+        """
+        absent: NotFound | None = None
+        if self._lists():
+            try:
+                await self._api.probe()
+            except NotFound as error:
+                absent = error
+            else:
+                return
+        for uuid in await self._ledger.known_executions():
+            if uuid == but_for:
+                continue
+            try:
+                await self._api.get(uuid)
+            except NotFound as error:
+                absent = error
+            else:
+                return
+        if absent:
+            raise absent
 
     async def _heed_delivery(self, delivery: Delivery, begun_at: datetime) -> None:
         if isinstance(delivery, NotDelivered) and delivery.suspend:
@@ -208,3 +248,7 @@ class Gatekeeper:
             self._log.warning(
                 "calls_paused", reason=reason, http_status=http_status, duration=duration.total_seconds()
             )
+
+
+def _is_not_found(delivery: Delivery) -> bool:
+    return isinstance(delivery, Refused) and delivery.http_status == _NOT_FOUND

@@ -53,7 +53,7 @@ async def submit(ctx: Context, call_siblings: Callable[[int], None] = lambda _: 
     await run.give_back([*not_begun, *run.gated])
     await asyncio.gather(*run.calls)
     if run.gate in ("suspended", "down"):
-        await ctx.calls.probe(await ctx.ledger.gate.look(), lists=ctx.options.lists)
+        await ctx.calls.probe(await ctx.ledger.gate.look())
     return run.did
 
 

@@ -28,7 +28,7 @@ async def watch(ctx: Context) -> dict[str, int]:
     """Look at what is due for a bounded time; probe the API instead while the gate is closed."""
     gate = await ctx.ledger.gate.look()
     if gate.closed:
-        await ctx.calls.probe(gate, lists=ctx.options.lists)
+        await ctx.calls.probe(gate)
         return {}
     opening_for = ctx.now() - gate.opening_since if gate.opening_since else None
     at_once = looks_at_once(opening_for, ctx.options.submit_concurrency)

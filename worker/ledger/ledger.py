@@ -187,11 +187,10 @@ class Ledger:
         if uuids:
             await self._all([("ZREM", self.keys.tracked, *uuids), ("HDEL", self.keys.tracked_since, *uuids)])
 
-    async def any_execution(self) -> list[str]:
-        """Return one execution that the API should know, if there is any, to probe it with."""
-        indexes = [self.keys.tracked, *(self.keys.state(state) for state in State)]
-        found = await self._all([("ZRANGE", index, 0, 0) for index in indexes])
-        return [member for members in found for member in members][:1]
+    async def known_executions(self) -> list[str]:
+        """Return a few executions that the API knew when they were seen last, the newest of each state."""
+        found = await self._all([("ZRANGE", self.keys.state(state), -1, -1) for state in State])
+        return [member for members in found for member in members]
 
     async def aclose(self) -> None:
         """Close the connection."""
