@@ -17,7 +17,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test check format format-check lint types coverage lock wheel image-check clean
+.PHONY: help install run test chaos guards check format format-check lint types coverage lock wheel image-check clean
 
 help: ## Explain every target
 	@echo 'make TARGET [PYTHON=python3.12] [JOBS=4] [ARGS="..."]'
@@ -43,6 +43,12 @@ run: $(INSTALLED) ## Run everything against a simulated Kinetic API: make run AR
 
 test: $(INSTALLED) ## Run all tests in parallel: make test ARGS="tests/unit -k policy"
 	@$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+chaos: $(INSTALLED) ## Run real processes under random faults and judge them: make chaos MINUTES=10 SEED=7
+	@$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+guards: $(INSTALLED) ## Remove each guard of a promise in turn and show its test failing: make guards ARGS="lease"
+	@$(BIN)/python -m tests.guards $(ARGS)
 
 check: format-check lint types test ## Check format, lint, types and tests: what CI checks
 
