@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from config.redaction import printable
 from worker.cli.errors import CommandError
 
 COMMANDS = {
@@ -21,6 +23,7 @@ COMMANDS = {
     "list": "worker.cli.lineages:list_lineages",
     "show": "worker.cli.show:show",
     "track": "worker.cli.lineages:track",
+    "resolve": "worker.cli.resolve:resolve",
     "policy": "worker.cli.policy:policy",
     "health": "worker.cli.health:health",
 }
@@ -62,6 +65,7 @@ SUMMARIES = {
     "list": "List lineages: what failed, where it stands and why.",
     "show": "Tell the story of one failure; any execution of it will do.",
     "track": "Watch executions by uuid, whether or not a list shows them.",
+    "resolve": "Decide what became of a retry call that nobody else can settle.",
     "policy": "Explain which retry policy applies and when attempts fall.",
     "health": "Answer a container's health check.",
 }
@@ -84,10 +88,13 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result: Any = cli.main(args=list(arguments), prog_name="kinetic-retry", standalone_mode=False)
     except (click.exceptions.Exit, click.ClickException, CommandError) as ending:
+        # Both may quote an argument, and people paste what they were shown elsewhere.
         if isinstance(ending, click.ClickException):
-            ending.show()
+            said = io.StringIO()
+            ending.show(said)
+            click.echo(printable(said.getvalue(), keep="\n"), nl=False, err=True)
         elif isinstance(ending, CommandError):
-            click.echo(str(ending), err=True)
+            click.echo(printable(str(ending), keep="\n"), err=True)
         return ending.exit_code
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED

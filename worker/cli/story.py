@@ -8,6 +8,7 @@ from typing import Any
 
 from worker.cli.output import ago, clock, name, rough
 from worker.domain.lineage import Lineage, State
+from worker.domain.transitions import DECIDED_BY_PERSON
 from worker.ledger.reports import StoredEvent
 
 Facts = Mapping[str, Any]
@@ -91,7 +92,27 @@ def _accepted(facts: Facts) -> str:
     clone, evidence = name(str(facts.get("clone_uuid", "")), 200), str(facts.get("evidence", ""))
     if evidence == "201":
         return f"Kinetic answered with the clone {clone}"
+    if evidence.startswith(DECIDED_BY_PERSON):
+        return f"the clone {clone} is watched as attempt {facts.get('attempt')}"
     return f"the clone is {clone} [dim]({name(evidence, 300)})[/]"
+
+
+def _not_delivered(facts: Facts) -> str:
+    again = f"no attempt is spent; again at {_time(facts)}"
+    if facts.get("reason") == DECIDED_BY_PERSON:  # the line before says who and why
+        return again
+    return f"[yellow]no clone was made[/] ({_because(facts)}); {again}"
+
+
+def _person_decided(facts: Facts) -> str:
+    who, why = name(str(facts.get("by", "")), 120), name(str(facts.get("why", "")), 300)
+    clone = name(str(facts.get("clone_uuid", "")), 200)
+    what = {
+        "clone": f"that {clone} is the clone",
+        "not_delivered": "that the call made no clone",
+        "stands_alone": "that it is a failure of its own",
+    }.get(str(facts.get("decision", "")), name(str(facts.get("decision", ""))))
+    return f"[bold]{who}[/] decided {what}: {why}"
 
 
 def _because(facts: Facts) -> str:
@@ -107,13 +128,12 @@ SENTENCES: Mapping[str, Callable[[Facts], str]] = {
     "retry_scheduled": _scheduled,
     "retry_submitted": lambda facts: f"attempt {facts.get('attempt')}: intent on record, retry call sent",
     "retry_accepted": _accepted,
-    "retry_not_delivered": lambda facts: (
-        f"[yellow]no clone was made[/] ({_because(facts)}); no attempt is spent; again at {_time(facts)}"
-    ),
+    "retry_not_delivered": _not_delivered,
     "retry_unresolved": lambda facts: (
         f"[yellow]whether a clone was made is not known[/] ({_because(facts)}); looking for it"
     ),
     "retry_held": lambda facts: f"[yellow]held[/] ({_because(facts)})",
+    "person_decided": _person_decided,
     "attempt_failed": lambda facts: f"[red]attempt {facts.get('attempt')} failed[/]",
     "execution_recovered": lambda facts: (
         f"[green]{'the clone' if facts.get('attempt') else 'it'} completed[/]"

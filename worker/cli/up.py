@@ -20,6 +20,7 @@ from typing import Any
 
 import click
 
+from config.redaction import printable
 from config.settings import Settings, load_settings
 from worker.cli.children import Children, given_environment
 from worker.cli.errors import AWAY, WRONG, CommandError
@@ -207,7 +208,7 @@ class _Up:
     def _hear(self, line: str) -> None:
         """Show what a child says, in words."""
         if self.as_json:
-            click.echo(line)
+            click.echo(printable(line))
         elif words := narrate(line):
             self.screen.print(words)
 

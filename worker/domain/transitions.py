@@ -63,6 +63,8 @@ class Hold:
 
 CONFLICT = "conflict"
 """The reason of a call that the API refused because of the execution's state (409)."""
+DECIDED_BY_PERSON = "decided_by_person"
+"""The reason of what a person settled (`kinetic-retry resolve`); who and why is the detail."""
 
 Fact = str | int | float | bool | None
 
@@ -230,6 +232,25 @@ def hold(lineage: Lineage, *, reason: str, detail: str, now: datetime) -> Change
     after = _move(lineage, State.HELD, now, reason, detail)
     facts = {"execution_uuid": lineage.failing, "reason": reason, "detail": detail}
     return Change(lineage, after, (Event("retry_held", facts),))
+
+
+def stand_alone(
+    lineage: Lineage, decision: RetryAt, *, detail: str, now: datetime, policy: Policy, policy_name: str
+) -> Change:
+    """A person says that a held failure is nobody's clone: its attempt is due when the policy has it.
+
+    Only where no retry call is on record; where one is, `accept` or `not_delivered` settles it.
+    """
+    if lineage.state is not State.HELD or lineage.intent is not None:
+        raise IllegalTransitionError(f"{lineage.root}: not held for being somebody's clone")
+    decided = _decided(lineage, decision, policy, policy_name, now)
+    return replace(decided, after=replace(decided.after, reason=DECIDED_BY_PERSON, detail=detail))
+
+
+def by_person(change: Change, *, decision: str, by: str, why: str, **facts: Fact) -> Change:
+    """Say first, on the same record, that a person decided, who and why; then what follows from it."""
+    said = Event("person_decided", {"decision": decision, "by": by, "why": why, **facts})
+    return replace(change, events=(said, *change.events))
 
 
 def reject(

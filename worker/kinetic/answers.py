@@ -8,6 +8,7 @@ before the first brace, bracket or quote, for services like to quote what they w
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -19,7 +20,8 @@ from worker.domain.text import clean_text
 from worker.kinetic.errors import NotFound, Throttled, Unauthorized, Unreachable, Unreadable
 from worker.kinetic.exchange import REASONS, Answer, NoAnswerError
 from worker.kinetic.headers import pause_of
-from worker.kinetic.wire import NotJsonError, parse_json, read_execution, shape_of
+from worker.kinetic.parsing import NotJsonError, parse_json
+from worker.kinetic.wire import read_execution, shape_of
 
 MAX_DETAIL_CHARS = 400
 _SHOWN_PROBLEMS = 5
@@ -120,14 +122,28 @@ def explanation(answer: Answer, secret: str) -> str:
     """Return the API's own words about an error, on one line; else a description of what came."""
     if answer.lost:
         return REASONS[answer.lost]
-    # Blotted out before anything is cut: a cut could leave the half of an echoed key.
-    if len(secret) >= _SHORTEST_KEY:
-        answer = replace(answer, body=answer.body.replace(secret.encode(), b"[key]"))
+    blot = _blotter(secret)
     try:
-        said = _words(parse_json(answer.body))
+        said = _words(parse_json(answer.body), blot)
     except NotJsonError:
         said = ""
-    return clean_text(said, MAX_DETAIL_CHARS) or f"it answered {what_came(answer)}"
+    # Once more: cleaning can join what was written with invisible characters in between.
+    return blot(clean_text(said, MAX_DETAIL_CHARS)) or f"it answered {what_came(answer)}"
+
+
+def without_key(answer: Answer, secret: str) -> Answer:
+    """Return the answer with the key blotted out, for some servers echo what they were sent."""
+    blot = _blotter(secret)
+    headers = {name: blot(value) for name, value in answer.headers.items()}
+    body = answer.body if len(secret) < _SHORTEST_KEY else answer.body.replace(secret.encode(), b"[key]")
+    return replace(answer, headers=headers, body=body)
+
+
+def _blotter(secret: str) -> Callable[[str], str]:
+    """Return what blots the key out of text. To be used before a cut, which could leave half of it."""
+    if len(secret) < _SHORTEST_KEY:
+        return lambda text: text
+    return lambda text: text.replace(secret, "[key]")
 
 
 def _raise_if_lost(answer: Answer, subject: str, settings: str) -> None:
@@ -175,12 +191,12 @@ def _settled_or_unclear(answer: Answer, secret: str) -> Conflict | Refused | Unc
     return Unclear(f"http_{status}", said, status)
 
 
-def _words(value: object) -> str:
+def _words(value: object, blot: Callable[[str], str]) -> str:
     if not isinstance(value, dict):
         return ""
     detail = value.get("detail")
     if isinstance(detail, list):
-        return _problems(detail)
+        return _problems(detail, blot)
     nested = value.get("error")
     candidates = (
         detail,
@@ -188,7 +204,7 @@ def _words(value: object) -> str:
         nested,
         nested.get("message") if isinstance(nested, dict) else None,
     )
-    return next((_text(_before_quotes(each)) for each in candidates if isinstance(each, str)), "")
+    return next((_text(_before_quotes(blot(each))) for each in candidates if isinstance(each, str)), "")
 
 
 def _before_quotes(text: str) -> str:
@@ -200,20 +216,23 @@ def _before_quotes(text: str) -> str:
     return _QUOTING.split(text, maxsplit=1)[0].strip()
 
 
-def _problems(items: list[Any]) -> str:
+def _problems(items: list[Any], blot: Callable[[str], str]) -> str:
     """Return a validation error's problems: `body.n_steps: Field required (missing)`."""
     lines = []
     for item in items[:_SHOWN_PROBLEMS]:
         if isinstance(item, dict):
             loc = item.get("loc")
             places = loc if isinstance(loc, list) else []
-            place = ".".join(_text(str(each)) for each in places[:8] if isinstance(each, str | int))
-            line = ": ".join(part for part in (place, _text(item.get("msg"))) if part)
-            kind = _text(item.get("type"))
+            place = ".".join(_text(blot(str(each))) for each in places[:8] if isinstance(each, str | int))
+            message, kind = (
+                _text(blot(said)) if isinstance(said := item.get(name), str) else ""
+                for name in ("msg", "type")
+            )
+            line = ": ".join(part for part in (place, message) if part)
             lines.append(f"{line} ({kind})" if kind else line)
     more = len(items) - _SHOWN_PROBLEMS
     return "; ".join(line for line in lines if line) + (f"; and {more} more" if more > 0 else "")
 
 
-def _text(value: object) -> str:
+def _text(value: str) -> str:
     return clean_text(value, 200)

@@ -24,6 +24,7 @@ from worker.kinetic.answers import (
     json_of,
     raise_unless_ok,
     what_came,
+    without_key,
 )
 from worker.kinetic.body import ACCEPT_ENCODING
 from worker.kinetic.errors import NotFound, Unreachable, Unreadable
@@ -180,7 +181,7 @@ class KineticClient:
             answer.status
         ):  # a proxy's, with its own clock
             self._skew = skew
-        return answer
+        return without_key(answer, self._key)
 
     def _api_now(self) -> datetime:
         return self._now() + self._skew

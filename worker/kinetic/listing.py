@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import parse_qsl, urlsplit
 
 from worker.domain.executions import Execution, Status, fingerprint_of
@@ -136,7 +136,7 @@ class Walk:
             return None
         if isinstance(cursor, int) and not isinstance(cursor, bool):
             cursor = str(cursor)
-        if not isinstance(cursor, str) or len(cursor) > MAX_CURSOR_CHARS:
+        if not _usable_cursor(cursor):
             came = f"{self._contract.next_field} holds {shape_of(cursor)} that is no cursor"
             raise _wrong(came, "KINETIC_LIST_NEXT_FIELD")
         if cursor in self._cursors:
@@ -181,6 +181,15 @@ def _lookup(data: Any, dotted: str, default: object = None) -> Any:
             return default
         data = data[name]
     return data
+
+
+def _usable_cursor(cursor: object) -> TypeGuard[str]:
+    """Whether it can go into a query: short, and without lone surrogates, which no encoding has."""
+    return (
+        isinstance(cursor, str)
+        and len(cursor) <= MAX_CURSOR_CHARS
+        and not any("\ud800" <= char <= "\udfff" for char in cursor)
+    )
 
 
 def _query_of_url(cursor: str) -> Query | None:

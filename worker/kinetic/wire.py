@@ -7,9 +7,8 @@ Nothing here raises on any input, and no payload outlives the call that read it.
 
 from __future__ import annotations
 
-import json
+import re
 from datetime import datetime
-from typing import Any
 
 from worker.domain.executions import Execution, Status, believable, fingerprint_of
 from worker.domain.text import clean_text
@@ -19,27 +18,10 @@ MAX_NAME_CHARS = 200
 MAX_URL_CHARS = 2000
 MAX_DATE_CHARS = 64
 _SHOWN_KEYS = 10
-_SHOWN_KEY_CHARS = 40
+_FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z_-]{0,39}", re.ASCII)
+"""Names that are shown. Others may be values in the place of names: a map by member number, an echoed key."""
 LARGEST_COUNT = 2**53
 """JSON numbers from here on are not exact in every reader, and no count of steps gets there."""
-
-
-class NotJsonError(ValueError):
-    """The bytes are not JSON that we are willing to read."""
-
-
-def parse_json(body: bytes) -> Any:
-    """Return the JSON value in `body`.
-
-    Lone surrogates, NaN and Infinity are let through, as `json.loads` does.
-
-    Raises:
-        NotJsonError: also for nesting deep enough to exhaust the stack and integers of thousands of digits.
-    """
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as exc:  # ValueError covers JSON, encoding and huge integers
-        raise NotJsonError(type(exc).__name__) from exc
 
 
 def usable_uuid(value: object) -> bool:
@@ -56,7 +38,7 @@ def read_execution(raw: object, now: datetime) -> Execution | None:
     """Return the execution that `raw` (parsed JSON) describes; None when it names no usable uuids.
 
     Args:
-        raw: whatever `parse_json` returned, or one item of a list.
+        raw: whatever `parsing.parse_json` returned, or one item of a list.
         now: by the API's clock; dates that cannot be true as of then read as absent.
     """
     if not isinstance(raw, dict):
@@ -120,7 +102,8 @@ def shape_of(value: object) -> str:
     if isinstance(value, dict):
         if not value:
             return "an empty object"
-        names = ", ".join(clean_text(name, _SHOWN_KEY_CHARS) or "?" for name in list(value)[:_SHOWN_KEYS])
+        shown = list(value)[:_SHOWN_KEYS]
+        names = ", ".join(str(name) if _FIELD_NAME.fullmatch(str(name)) else "?" for name in shown)
         return f"an object with the keys {names}" + (", …" if len(value) > _SHOWN_KEYS else "")
     kinds: tuple[tuple[type, str], ...] = ((list, "an array"), (str, "a string"), (bool, "a boolean"))
     return next(

@@ -77,6 +77,35 @@ def test_the_record_tells_it_when_the_stream_has_lost_the_beginning() -> None:
     assert "→ exhausted; 1 attempt so far" in body
 
 
+def test_a_decision_is_told_with_who_and_why_once() -> None:
+    """What follows from it does not say it again; what a person wrote is text and nothing else."""
+    found = discovered()
+    lost = transitions.unresolve(submitting(found.after).after, reason="x", detail="", now=NOW)
+    said = {"by": "ann@ops", "why": "same claim [red]\x1b[31m"}
+    clone = execution("clone-1", Status.QUEUED)
+    words = "decided_by_person: ann@ops: same claim"
+    adopted = transitions.accept(lost.after, clone, now=NOW, evidence=words)
+    back = transitions.not_delivered(
+        lost.after, reason="decided_by_person", detail=words, due_at=NOW, now=NOW
+    )
+    body = told(
+        adopted.after,
+        stored(
+            found,
+            transitions.by_person(adopted, decision="clone", clone_uuid="clone-1", **said),
+            transitions.by_person(back, decision="not_delivered", **said),
+            transitions.by_person(replace(back, events=()), decision="of a newer worker", **said),
+        ),
+    )
+    assert [line.partition("  ")[2] for line in body[4:-1]] == [
+        "ann@ops decided that clone-1 is the clone: same claim [red]",
+        "the clone clone-1 is watched as attempt 1",
+        "ann@ops decided that the call made no clone: same claim [red]",
+        "no attempt is spent; again at 12:00:00",
+        "ann@ops decided of a newer worker: same claim [red]",
+    ]
+
+
 def test_calls_in_doubt_are_told_with_their_reason_and_evidence() -> None:
     """Not delivered costs nothing; unresolved is looked for; how it was resolved is said."""
     found = discovered()

@@ -9,7 +9,7 @@ import pytest
 from tests.support.examples import NOW, PLAIN, discovered, execution, running, submitting
 from worker.domain import transitions
 from worker.domain.executions import Status
-from worker.domain.lineage import FINAL_STATES, State
+from worker.domain.lineage import FINAL_STATES, Lineage, State
 from worker.domain.policy import GiveUp, GiveUpReason, Policy, RetryAt
 from worker.domain.transitions import EDGES, IllegalTransitionError
 
@@ -101,6 +101,44 @@ def test_a_late_answer_is_taken_after_we_had_concluded_there_was_no_clone() -> N
     assert back.intent is not None
     late = transitions.accept(back, execution("clone-1", Status.QUEUED), now=LATER, evidence="201")
     assert late.after.state is State.RUNNING
+
+
+def test_a_decision_comes_first_in_the_story_and_with_what_follows_from_it() -> None:
+    """One change: who and why, then the step itself."""
+    unknown = transitions.unresolve(
+        submitting(discovered().after).after, reason="x", detail="", now=NOW
+    ).after
+    step = transitions.not_delivered(unknown, reason="decided_by_person", detail="", due_at=NOW, now=NOW)
+    decided = transitions.by_person(step, decision="not_delivered", by="a@b", why="seen", clone_uuid=None)
+    assert decided.after == step.after
+    assert [event.name for event in decided.events] == ["person_decided", "retry_not_delivered"]
+    assert dict(decided.events[0].facts) == {
+        "decision": "not_delivered",
+        "by": "a@b",
+        "why": "seen",
+        "clone_uuid": None,
+    }
+
+
+def test_only_a_failure_without_a_call_can_stand_alone() -> None:
+    """Where a call is on record it has to be settled: forgetting it could make a second clone."""
+
+    def stand_alone(held: Lineage) -> Lineage:
+        soon = RetryAt(1, LATER, timedelta(seconds=30))
+        return transitions.stand_alone(
+            held, soon, detail="a@b: seen", now=NOW, policy=PLAIN, policy_name="default"
+        ).after
+
+    held = transitions.hold(discovered().after, reason="may_be_a_clone", detail="", now=NOW).after
+    alone = stand_alone(held)
+    assert (alone.state, alone.due_at, alone.reason) == (State.SCHEDULED, LATER, "decided_by_person")
+    assert alone.detail == "a@b: seen"
+    unclear = transitions.unresolve(
+        submitting(discovered().after).after, reason="x", detail="", now=NOW
+    ).after
+    for other in (transitions.hold(unclear, reason="unclear", detail="", now=NOW).after, alone):
+        with pytest.raises(IllegalTransitionError):
+            stand_alone(other)
 
 
 @pytest.mark.parametrize("state", sorted(FINAL_STATES))

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from worker.domain.executions import Status, fingerprint_of
 from worker.domain.text import clean_text
-from worker.kinetic.wire import NotJsonError, parse_json, read_execution, shape_of, usable_uuid
+from worker.kinetic.parsing import NotJsonError, parse_json
+from worker.kinetic.wire import read_execution, shape_of, usable_uuid
 
 NOW = datetime(2026, 1, 6, 10, tzinfo=UTC)
 MINIMAL = {"execution_uuid": "e-1", "workflow_version_uuid": "v-1"}
@@ -168,7 +169,7 @@ def test_the_payload_is_not_kept() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"\xff", b"\xff\xfe{", b"[" * 10**6, b'{"a":' * 10**5, b"1" * 5000, b"{'a': 1}", b"\x1f\x8b"],
+    [b"", b"{", b"\xff", b"\xff\xfe{", b"[" * 10**6, b'{"a":' * 10**5, b"{'a': 1}", b"\x1f\x8b"],
 )
 def test_what_is_no_json_is_told_as_such(body: bytes) -> None:
     """Broken, deep, huge or in another encoding: one kind of error."""
@@ -183,7 +184,9 @@ def test_no_bytes_crash_the_parser(body: bytes) -> None:
         parse_json(body)
 
 
-@pytest.mark.parametrize("body", [b'{"a": NaN}', b'{"a": 1e999}', b'"\\ud800"', b'{"a": 1, "a": 2}'])
+@pytest.mark.parametrize(
+    "body", [b'{"a": NaN}', b'{"a": 1e999}', b"1" * 5000, b'"\\ud800"', b'{"a": 1, "a": 2}']
+)
 def test_json_beyond_the_standard_is_read(body: bytes) -> None:
     """Servers send it; it must break nothing further on."""
     value = parse_json(body)
