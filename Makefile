@@ -17,7 +17,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test chaos guards check format format-check lint types coverage lock wheel image-check clean
+.PHONY: help install run test chaos fuzz guards check format format-check lint types coverage lock wheel image-check clean
 
 help: ## Explain every target
 	@echo 'make TARGET [PYTHON=python3.12] [JOBS=4] [ARGS="..."]'
@@ -46,6 +46,9 @@ test: $(INSTALLED) ## Run all tests in parallel: make test ARGS="tests/unit -k p
 
 chaos: $(INSTALLED) ## Run real processes under random faults and judge them: make chaos MINUTES=10 SEED=7
 	@$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+fuzz: $(INSTALLED) ## Throw hostile data at all that reads: make fuzz EXAMPLES=20000
+	@FUZZ_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/pytest -n $(JOBS) tests/fuzz
 
 guards: $(INSTALLED) ## Remove each guard of a promise in turn and show its test failing: make guards ARGS="lease"
 	@$(BIN)/python -m tests.guards $(ARGS)

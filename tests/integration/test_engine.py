@@ -572,6 +572,19 @@ async def test_tracked_executions_are_retried_when_they_fail(ctx: Context, api: 
     assert (await lineage_of(ctx, "b")).source == "track"
 
 
+async def test_a_tracked_execution_that_was_written_otherwise_is_let_go(
+    ctx: Context, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person wrote ABC, the API says abc: the lineage is abc's, and ABC is looked at no more."""
+    api.add(failed("abc"))
+    get = api.get
+    monkeypatch.setattr(api, "get", lambda uuid: get(uuid.casefold()))
+    await ctx.ledger.track(["ABC"])
+    await watch(ctx)
+    assert (await lineage_of(ctx, "abc")).state is State.SCHEDULED
+    assert await ctx.ledger.tracked_since("ABC") is None
+
+
 async def test_a_large_backlog_wakes_siblings(with_options: Callable[..., Context], api: ScriptedApi) -> None:
     """Every container takes a share."""
     ctx = with_options(submit_batch=10)

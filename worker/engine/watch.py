@@ -199,7 +199,7 @@ class _Tracked(_Looks[str]):
         elif isinstance(found, Execution) and found.status is Status.COMPLETED:
             await self._stop(uuid, "completed", "it completed; there is nothing to retry")
         elif isinstance(found, Execution) and found.status is Status.FAILED:
-            await self._failed(found, now, age)
+            await self._failed(uuid, found, now, age)
         elif isinstance(found, Execution) and age > self.ctx.options.watch_timeout:
             await self._stop(
                 uuid, "watch_timeout", f"it had not ended after {self.ctx.options.watch_timeout}"
@@ -207,12 +207,15 @@ class _Tracked(_Looks[str]):
         else:
             self._look_again(uuid, now, age)
 
-    async def _failed(self, found: Execution, now: datetime, age: timedelta) -> None:
-        """Begin its lineage, unless it may be the clone of a call in doubt: then that comes first."""
+    async def _failed(self, uuid: str, found: Execution, now: datetime, age: timedelta) -> None:
+        """Begin its lineage, unless it may be the clone of a call in doubt: then that comes first.
+
+        `uuid` is how a person wrote it: the API may write it otherwise (upper case), and owns the true form.
+        """
         suspects = await Suspects.of(self.ctx, [found])
         if not await self.ctx.ledger.owners([found.uuid]):
             if suspects.still_in_doubt(found):
-                self._look_again(found.uuid, now, age)
+                self._look_again(uuid, now, age)
                 return
             stamp = found.updated_at or found.created_at
             change = begin_lineage(
@@ -227,9 +230,9 @@ class _Tracked(_Looks[str]):
             outcome = await self.ctx.commit(change)
             if outcome is Outcome.STALE:  # the ledger began anew, or someone else was first: look who has it
                 await self.ctx.ledger.begin(self.ctx.waited())
-                self._look_again(found.uuid, now, age)
+                self._look_again(uuid, now, age)
                 return
-        await self._stop(found.uuid, "failed", "it failed; its lineage goes on from here")
+        await self._stop(uuid, "failed", "it failed; its lineage goes on from here")
 
     def _look_again(self, uuid: str, now: datetime, age: timedelta) -> None:
         self.times[uuid] = now + next_look_in(age, self.ctx.options.watch_interval)
