@@ -14,7 +14,7 @@ from worker.domain.lineage import State
 from worker.domain.transitions import Change
 from worker.ledger import Ledger, Outcome
 from worker.ledger.clock import to_ms
-from worker.ledger.gate import Closed, ClosingRule, Failure, Heard
+from worker.ledger.gate import Answers, Closed, ClosingRule, Failure, Heard
 
 MINUTE = timedelta(minutes=1)
 RULE = ClosingRule(timedelta(seconds=10), timedelta(seconds=1), timedelta(seconds=15))
@@ -22,11 +22,11 @@ RULE = ClosingRule(timedelta(seconds=10), timedelta(seconds=1), timedelta(second
 
 async def fails(ledger: Ledger, *, answered: int = 0, ago: timedelta = timedelta(0)) -> Heard:
     failure = Failure(ledger.clock.now() - ago, retry=True, reason="connect_error", detail="no connection")
-    return await ledger.gate.report(answered=answered, retries_answered=0, failure=failure, rule=RULE)
+    return await ledger.gate.report(Answers(answered), failure, RULE)
 
 
 async def answers(ledger: Ledger, count: int = 1) -> Heard:
-    return await ledger.gate.report(answered=count, retries_answered=count, failure=None, rule=RULE)
+    return await ledger.gate.report(Answers(count, count), None, RULE)
 
 
 async def goes_down(ledger: Ledger) -> None:
@@ -175,8 +175,7 @@ async def test_the_first_retry_call_that_fails_closes_an_opening_gate(ledger: Le
     await goes_down(ledger)
     await ledger.gate.open()
     look = Failure(ledger.clock.now() + timedelta(seconds=1), retry=False, reason="http_500", detail="")
-    said = await ledger.gate.report(answered=0, retries_answered=0, failure=look, rule=RULE)
-    assert said is Heard.OPEN
+    assert await ledger.gate.report(Answers(), look, RULE) is Heard.OPEN
     assert await fails(ledger, ago=timedelta(seconds=-1)) is Heard.CLOSED
     assert await first_pause(ledger) == timedelta(seconds=2)
 
@@ -187,6 +186,29 @@ async def test_what_was_sent_before_the_gate_opened_is_old_news(ledger: Ledger) 
     await ledger.gate.open()
     for _ in range(10):
         assert await fails(ledger, ago=timedelta(seconds=30)) is Heard.OPEN
+
+
+async def test_a_failure_is_old_news_when_a_later_call_was_answered(ledger: Ledger) -> None:
+    """Calls that hang end in a bunch, long after others showed that the API answers."""
+    now = ledger.clock.now()
+    answered = Answers(1, 1, begun_at=now, retry_begun_at=now - timedelta(seconds=2))
+    await ledger.gate.report(answered, None, RULE)
+    for _ in range(30):
+        assert await fails(ledger, ago=timedelta(seconds=3)) is Heard.OPEN
+        look = Failure(now - timedelta(seconds=1), retry=False, reason="read_timeout", detail="")
+        assert await ledger.gate.report(Answers(), look, RULE) is Heard.OPEN
+    said = [await fails(ledger, ago=timedelta(seconds=1)) for _ in range(20)]
+    assert Heard.CLOSED in said  # a GET that is answered does not speak for POSTs
+
+
+async def test_an_answer_ends_the_growth_of_the_pauses(ledger: Ledger) -> None:
+    """Half of all calls fail: the next closing is the first again."""
+    for answered in (0, 0, 1):
+        await goes_down(ledger)
+        await ledger.gate.open()
+        await answers(ledger, answered)
+    await goes_down(ledger)
+    assert await first_pause(ledger) == RULE.first_probe_in
 
 
 async def test_a_call_of_a_worker_that_died_does_not_hold_the_only_place(ledger: Ledger) -> None:

@@ -204,7 +204,7 @@ async def test_an_outcome_is_recorded_though_the_gate_could_not_be_told(
 ) -> None:
     """Redis fails between the answer and the report: the answer is what matters."""
 
-    async def away(**_: Any) -> None:
+    async def away(*_: Any) -> None:
         raise LedgerUnavailable("away")
 
     monkeypatch.setattr(ctx.ledger.gate, "report", away)

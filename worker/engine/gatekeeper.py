@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from worker.domain.delivery import Delivery, NotDelivered, Refused, Unclear
 from worker.domain.executions import Execution, Status
 from worker.kinetic import KineticError, NotFound, Page, Throttled, Unauthorized, Unreachable
 from worker.ledger import Ledger, LedgerError
-from worker.ledger.gate import Closed, ClosingRule, Failure, GateState, Heard
+from worker.ledger.gate import Answers, Closed, ClosingRule, Failure, GateState, Heard
 
 KEY_FIRST_PROBE_IN = timedelta(seconds=5)
 KEY_LONGEST_PAUSE = timedelta(minutes=5)
@@ -65,8 +66,7 @@ class Gatekeeper:
         self._log = log
         self._lists = lists
         self._there_at_s = float("-inf")
-        self._answered = 0
-        self._retries_answered = 0
+        self._answers = Answers()
         self._answered_at_s = float("-inf")
         self.closings = 0
         self.opening = False
@@ -100,7 +100,7 @@ class Gatekeeper:
             execution = await self._api.get(execution_uuid)
         except NotFound as error:
             if await self._is_there(execution_uuid):
-                self._answered += 1
+                self._heard(begun_at)
                 raise
             absent = Unreachable(_ABSENT, f"execution {execution_uuid}: {_ABSENT_DETAIL}", error.http_status)
             await self._heed(absent, begun_at)
@@ -108,7 +108,7 @@ class Gatekeeper:
         except KineticError as error:
             await self._heed(error, begun_at)
             raise
-        self._answered += 1
+        self._heard(begun_at)
         return execution
 
     async def pages(self, *, status: Status | None, since: datetime | None = None) -> AsyncIterator[Page]:
@@ -116,7 +116,7 @@ class Gatekeeper:
         begun_at = self._ledger.clock.now()
         try:
             async for page in self._api.pages(status=status, since=since):
-                self._answered += 1
+                self._heard(begun_at)
                 yield page
                 begun_at = self._ledger.clock.now()
         except KineticError as error:
@@ -125,7 +125,7 @@ class Gatekeeper:
 
     async def flush(self) -> None:
         """Report the answers that were not reported yet."""
-        if self._answered:
+        if self._answers.calls:
             await self._report(None)
 
     async def probe(self, gate: GateState) -> None:
@@ -194,8 +194,7 @@ class Gatekeeper:
         elif isinstance(delivery, (NotDelivered, Unclear)) and outage.speaks_of_outage(delivery):
             await self._failed(Failure(begun_at, True, delivery.reason, delivery.detail))
         elif not isinstance(delivery, NotDelivered):
-            self._answered += 1
-            self._retries_answered += 1
+            self._heard(begun_at, retry=True)
             self._answered_at_s = time.monotonic()
             if self.opening:
                 await self._report(None)
@@ -211,7 +210,20 @@ class Gatekeeper:
         if isinstance(error, Throttled):
             await self._pause(error.reason, error.pause, error.http_status)
 
+    def _heard(self, begun_at: datetime, *, retry: bool = False) -> None:
+        """Count a call that was answered."""
+        so_far = self._answers
+        self._answers = Answers(
+            so_far.calls + 1,
+            so_far.retries + retry,
+            max(begun_at, so_far.begun_at or begun_at),
+            max(begun_at, so_far.retry_begun_at or begun_at) if retry else so_far.retry_begun_at,
+        )
+
     async def _failed(self, failure: Failure) -> None:
+        newest = self._answers.retry_begun_at if failure.retry else self._answers.begun_at
+        if newest and failure.begun_at < newest:
+            return  # it hung for a while, and the API has answered since: old news
         heard = await self._report(failure)
         if heard is not Heard.OPEN:
             self.closings += 1
@@ -224,11 +236,9 @@ class Gatekeeper:
             )
 
     async def _report(self, failure: Failure | None) -> Heard:
-        answered, retries_answered = self._answered, self._retries_answered
-        self._answered = self._retries_answered = 0
-        return await self._ledger.gate.report(
-            answered=answered, retries_answered=retries_answered, failure=failure, rule=_RULE
-        )
+        answers = self._answers
+        self._answers = replace(answers, calls=0, retries=0)
+        return await self._ledger.gate.report(answers, failure, _RULE)
 
     async def _suspend(self, reason: str, detail: str, http_status: int | None) -> None:
         self.closings += 1

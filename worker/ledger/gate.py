@@ -50,6 +50,23 @@ class GateState:
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """Calls that the API answered since they were reported last.
+
+    Attributes:
+        calls: how many.
+        retries: how many of them were retry calls: each opens an opening gate by one place.
+        begun_at: when the newest answered call was begun, by the server's clock; None before any was.
+        retry_begun_at: the same of the retry calls.
+    """
+
+    calls: int = 0
+    retries: int = 0
+    begun_at: datetime | None = None
+    retry_begun_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """A call that failed in a way that speaks of an outage.
 
@@ -104,23 +121,14 @@ class Gate:
         answer = await self._run("close_gate", "pause", reason, "", whole_ms(duration), 0)
         return bool(answer[1])
 
-    async def report(
-        self, *, answered: int, retries_answered: int, failure: Failure | None, rule: ClosingRule
-    ) -> Heard:
-        """Report how calls ended; return what that did to the gate.
-
-        Args:
-            answered: calls that the API answered since the last report.
-            retries_answered: how many of them were retry calls: each opens an opening gate by one place.
-            failure: a call that failed just now, if one did.
-            rule: when failures close the gate.
-        """
-        told: list[str | int] = [answered, retries_answered, 0, 0, 0]
-        if failure:
-            told = [answered, retries_answered, 1, to_ms(failure.begun_at), int(failure.retry)]
+    async def report(self, answers: Answers, failure: Failure | None, rule: ClosingRule) -> Heard:
+        """Report how calls ended, `failure` just now; return what that did to the gate."""
+        told: list[str | int] = [answers.calls, answers.retries]
+        told += [1, to_ms(failure.begun_at), int(failure.retry)] if failure else [0, 0, 0]
         told.append(whole_ms(rule.memory))
         told += [failure.reason, failure.detail] if failure else ["", ""]
         told += [whole_ms(rule.first_probe_in), whole_ms(rule.longest_pause)]
+        told += [to_ms(each) if each else 0 for each in (answers.begun_at, answers.retry_begun_at)]
         answer = await self._run("report_calls", *told)
         return Heard(answer[1])
 

@@ -5,22 +5,31 @@
 -- (these are in the air together), and hardly ever while half of all calls fail. While the gate opens, the first
 -- retry call that fails closes it again.
 --
+-- A failure is old news when a call that was begun after it was answered, or when it was begun before the gate
+-- opened: calls that hang end long after others have shown that the API answers.
+--
 -- KEYS[1] hash of the gate
 -- ARGV[1] calls that were answered   ARGV[2] retry calls among them   ARGV[3] 1 when this call failed, else 0
--- ARGV[4] when the failed call was begun, ms: what was begun before the gate opened is old news
--- ARGV[5] 1 when the failed call was a retry call, else 0
+-- ARGV[4] when the failed call was begun, ms   ARGV[5] 1 when it was a retry call, else 0
 -- ARGV[6] ms after which what was heard before says nothing any more
 -- ARGV[7] reason   ARGV[8] detail    ARGV[9] ms: shortest until the first probe   ARGV[10] ms: longest
+-- ARGV[11] when the call that was answered last was begun, ms   ARGV[12] the same of retry calls
 -- Returns {server time in ms, "closed" when this call closed it, "was_closed", or "open"}.
 local WEIGHT, NOTHING_KNOWN, CLOSES_AT = 0.1, 2 / 3, 0.8
 
 local says = gate_says(KEYS[1])
 if says ~= 'open' and says ~= 'opening' then return {now, 'was_closed'} end
 
-local gate = redis.call('HMGET', KEYS[1], 'heard_at', 'failing', 'opening_since', 'answered')
+local gate = redis.call('HMGET', KEYS[1], 'heard_at', 'failing', 'opening_since', 'answered',
+  'answered_begun', 'retry_answered_begun')
+local answered_begun = math.max(tonumber(gate[5] or 0), tonumber(ARGV[11]))
+local retry_answered_begun = math.max(tonumber(gate[6] or 0), tonumber(ARGV[12]))
+redis.call('HSET', KEYS[1], 'answered_begun', answered_begun, 'retry_answered_begun', retry_answered_begun)
 local failing = tonumber(gate[2] or NOTHING_KNOWN)
 if not gate[1] or now - tonumber(gate[1]) > tonumber(ARGV[6]) then failing = NOTHING_KNOWN end
-local failed = ARGV[3] == '1' and tonumber(ARGV[4]) >= tonumber(gate[3] or 0)
+-- An answered GET does not speak for POSTs.
+local newest = ARGV[5] == '1' and retry_answered_begun or answered_begun
+local failed = ARGV[3] == '1' and tonumber(ARGV[4]) >= math.max(newest, tonumber(gate[3] or 0))
 failing = failing * (1 - WEIGHT) ^ tonumber(ARGV[1])
 if failed then failing = failing * (1 - WEIGHT) + WEIGHT end
 redis.call('HSET', KEYS[1], 'heard_at', now, 'failing', string.format('%.6f', failing))
@@ -28,6 +37,7 @@ redis.call('HSET', KEYS[1], 'heard_at', now, 'failing', string.format('%.6f', fa
 local answered = tonumber(gate[4] or 0) + ARGV[2]
 if says == 'opening' then
   redis.call('HSET', KEYS[1], 'answered', answered)
+  if answered > 0 then redis.call('HDEL', KEYS[1], 'probes') end
 elseif gate[3] then
   redis.call('HDEL', KEYS[1], 'opening_since', 'answered', 'probes')
 end
