@@ -466,7 +466,7 @@ GUARDS = (
         "worker/ledger/lua/claim_probe.lua",
         "probe_at",
         "every worker probes at every tick",
-        "redis.call('HSET', KEYS[1], 'probe_at', now + math.floor(pause), 'probes', probes + 1)\n",
+        "redis.call('HSET', KEYS[1], 'probe_at', now + pause, 'pause', pause)\n",
         "",
         f"{GATE}::test_one_worker_probes_at_a_time_and_ever_less_often",
     ),

@@ -130,12 +130,8 @@ class Gatekeeper:
 
     async def probe(self, gate: GateState) -> None:
         """Try a GET when the gate is closed and it is this worker's turn; open the gate if it is answered."""
-        shortest, longest = (
-            (outage.FIRST_PROBE_IN, outage.LONGEST_PROBE_PAUSE)
-            if gate.closed is Closed.DOWN
-            else (KEY_FIRST_PROBE_IN, KEY_LONGEST_PAUSE)
-        )
-        if not await self._ledger.gate.claim_probe(shortest, longest):
+        longest = outage.LONGEST_PROBE_PAUSE if gate.closed is Closed.DOWN else KEY_LONGEST_PAUSE
+        if not await self._ledger.gate.claim_probe(longest):
             return
         try:
             await self._ask_anything()

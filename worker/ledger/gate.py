@@ -132,9 +132,12 @@ class Gate:
         answer = await self._run("report_calls", *told)
         return Heard(answer[1])
 
-    async def claim_probe(self, shortest: timedelta, longest: timedelta) -> bool:
-        """Return whether the gate waits for a probe and it is this worker's turn to send it."""
-        answer = await self._run("claim_probe", whole_ms(shortest), whole_ms(longest))
+    async def claim_probe(self, longest: timedelta) -> bool:
+        """Return whether the gate waits for a probe and it is this worker's turn to send it.
+
+        The next probe is twice as far away as this one was, `longest` at most.
+        """
+        answer = await self._run("claim_probe", whole_ms(longest))
         return bool(answer[1])
 
     async def open(self) -> tuple[Closed, timedelta] | None:

@@ -36,16 +36,16 @@ local function gate_for_retry(key, submitting, lease_ms)
   return says, free
 end
 
--- Close the gate until a probe succeeds. The first pause is `shortest` ms, doubled by every closing that came
--- soon after an opening, `longest` at most: a key that may read but not retry, or a platform that answers
--- GETs only, is not hammered.
+-- Close the gate until a probe succeeds. The first pause is `shortest` ms, doubled by every closing since a retry
+-- call was answered last, `longest` at most: a key that may read but not retry, or a platform that answers
+-- GETs only, is not hammered. Each probe doubles the pause as well.
 local function close_until_probed(key, kind, reason, detail, shortest, longest)
-  local known = redis.call('HMGET', key, 'opened_at', 'probes')
-  local probes = tonumber(known[2] or 0)
-  if not known[1] or now - tonumber(known[1]) > 600000 then probes = 0 end
-  local pause = math.floor(math.min(shortest * 2 ^ math.min(probes, 30), longest))
+  local known = redis.call('HMGET', key, 'opened_at', 'closings')
+  local closings = tonumber(known[2] or 0)
+  if not known[1] or now - tonumber(known[1]) > 600000 then closings = 0 end
+  local pause = math.floor(math.min(shortest * 2 ^ math.min(closings, 30), longest))
   redis.call('HDEL', key, 'opening_since', 'answered', 'heard_at', 'failing')
   redis.call('HSET', key, 'kind', kind, 'reason', reason, 'detail', detail, 'since', now)
-  redis.call('HSET', key, 'probe_at', now + pause, 'probes', probes + 1)
+  redis.call('HSET', key, 'probe_at', now + pause, 'pause', pause, 'closings', closings + 1)
 end
 

@@ -1,8 +1,8 @@
 -- Take in how calls to the API ended, and close the gate when they say that it is down.
 --
--- The share of failing calls is a moving average in which the newest call weighs a tenth. It closes the gate at
--- four fifths: after 5 failures when nothing was heard for a while, after some 15 in the middle of good work
--- (these are in the air together), and hardly ever while half of all calls fail. While the gate opens, the first
+-- The share of failing calls is a moving average in which the newest call weighs a tenth. At 85% it closes the
+-- gate: after 5 failures when nothing was heard for a while, after 19 in the middle of good work (these are in
+-- the air together), and hardly ever while half of all calls fail (once in 5,000). While the gate opens, the first
 -- retry call that fails closes it again.
 --
 -- A failure is old news when a call that was begun after it was answered, or when it was begun before the gate
@@ -15,7 +15,7 @@
 -- ARGV[7] reason   ARGV[8] detail    ARGV[9] ms: shortest until the first probe   ARGV[10] ms: longest
 -- ARGV[11] when the call that was answered last was begun, ms   ARGV[12] the same of retry calls
 -- Returns {server time in ms, "closed" when this call closed it, "was_closed", or "open"}.
-local WEIGHT, NOTHING_KNOWN, CLOSES_AT = 0.1, 2 / 3, 0.8
+local WEIGHT, NOTHING_KNOWN, CLOSES_AT = 0.1, 0.75, 0.85
 
 local says = gate_says(KEYS[1])
 if says ~= 'open' and says ~= 'opening' then return {now, 'was_closed'} end
@@ -37,9 +37,9 @@ redis.call('HSET', KEYS[1], 'heard_at', now, 'failing', string.format('%.6f', fa
 local answered = tonumber(gate[4] or 0) + ARGV[2]
 if says == 'opening' then
   redis.call('HSET', KEYS[1], 'answered', answered)
-  if answered > 0 then redis.call('HDEL', KEYS[1], 'probes') end
+  if answered > 0 then redis.call('HDEL', KEYS[1], 'closings') end
 elseif gate[3] then
-  redis.call('HDEL', KEYS[1], 'opening_since', 'answered', 'probes')
+  redis.call('HDEL', KEYS[1], 'opening_since', 'answered', 'closings')
 end
 
 local canary_failed = says == 'opening' and answered == 0 and ARGV[5] == '1'
