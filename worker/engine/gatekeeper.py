@@ -21,7 +21,7 @@ from worker.ledger import Ledger, LedgerError
 from worker.ledger.gate import Answers, Closed, ClosingRule, Failure, GateState, Heard
 
 KEY_FIRST_PROBE_IN = timedelta(seconds=5)
-KEY_LONGEST_PAUSE = timedelta(minutes=5)
+KEY_LONGEST_PAUSE = timedelta(seconds=20)
 _ABSENT = outage.ABSENT
 _ABSENT_DETAIL = "404 for this and for everything else: the API is not there; check KINETIC_BASE_URL"
 _NOT_FOUND = 404
@@ -137,7 +137,7 @@ class Gatekeeper:
             await self._ask_anything()
         except KineticError as error:
             await self._heed(error, self._ledger.clock.now())
-            self._log.warning(
+            self._log.info(
                 "probe_failed", reason=error.reason, detail=error.detail, http_status=error.http_status
             )
             return
