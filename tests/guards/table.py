@@ -312,6 +312,16 @@ GUARDS = (
     ),
     Guard(
         SEEN,
+        "a poll reads back to the last reading that came to its end",
+        "worker/engine/discover.py",
+        "_plan",
+        "what lay behind the page at which a worker died stays unseen until the next sweep",
+        "min(read_at, now - options.discovery_interval)",
+        "(now - options.discovery_interval)",
+        f"{ENGINE}::test_a_reading_that_was_cut_short_is_made_up_for",
+    ),
+    Guard(
+        SEEN,
         "a sweep reads beyond the look-back by as long as a run may take",
         "worker/engine/discover.py",
         "_far_enough",

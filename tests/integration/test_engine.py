@@ -27,6 +27,7 @@ from worker.engine import watch as look_at_what_is_due
 from worker.engine.context import CLOCK_MARGIN, Context
 from worker.engine.submit import _Submission
 from worker.kinetic import Throttled, Unauthorized, Unreachable
+from worker.ledger import Turn
 
 
 def failed(uuid: str, ago: timedelta = timedelta(seconds=1), **changes: Any) -> Execution:
@@ -594,6 +595,25 @@ async def test_a_large_backlog_wakes_siblings(with_options: Callable[..., Contex
     await submit(ctx, woken.append)
     assert woken[0] == 3  # after the one that went ahead and a batch of 10, 24 more are due
     assert len(api.clones) == 35
+
+
+async def test_a_reading_that_was_cut_short_is_made_up_for(
+    ctx: Context, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker died after the first page: the next poll finds what lay behind, not only the next sweep."""
+    api.page_size = 10
+    await poll(ctx)  # the first sweep is complete
+    api.add(*(failed(f"e{n}", timedelta(milliseconds=n)) for n in range(60)))
+
+    async def die(_: Turn) -> bool:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr(ctx.ledger.jobs, "extend", die)  # as if the process ended here
+        await discover(ctx)
+    assert len(await roots_in(ctx, State.SCHEDULED)) == 10
+    await asyncio.sleep(0.01)
+    assert (await poll(ctx))["discovered"] == 50
 
 
 async def test_a_head_poll_stops_early_and_a_sweep_does_not(ctx: Context, api: ScriptedApi) -> None:

@@ -23,7 +23,8 @@ from worker.ledger.clock import from_ms, to_ms, whole_ms
 
 JOB = "discover"
 FARTHEST_HEAD = timedelta(hours=1)
-"""A head poll reads back over the runs that may just have failed, but no farther: sweeps do the rest."""
+"""A head poll reads back over the runs that may just have failed, but no farther than this beyond the last
+complete reading: sweeps do the rest."""
 UNDATED_PAGES = 3
 """Pages without news after which a head poll of a list without dates stops."""
 
@@ -33,12 +34,14 @@ class _Walk:
     """One reading of the list: what it set out to do, and what it has met so far.
 
     Attributes:
-        reach: how far back a head poll reads, by creation.
+        began_at: when it began.
+        reach: how far back a head poll reads at least, by creation.
         horizon: failures from before are none of ours.
         created_horizon: how far back a sweep reads, by creation: a run may have gone on for long.
     """
 
     started_at: datetime
+    began_at: datetime
     sweep: bool
     baseline: bool
     reach: datetime
@@ -122,11 +125,17 @@ def _plan(ctx: Context, turn: Turn, started_at: datetime) -> _Walk:
     sweep = swept_at is None or now - from_ms(swept_at) >= options.discovery_sweep
     longest_run = timedelta(milliseconds=memory.get("longest_run_ms", 0))
     looks_back = max(options.discovery_lookback, options.discovery_backfill)
-    reach = now - min(2 * longest_run + options.discovery_interval, FARTHEST_HEAD)
+    # Back to the last reading that came to its end, not to the last that began. Of one that was cut short (its
+    # worker died, the gate closed) the first pages are known by now, and only what lies behind them is new.
+    read_at = from_ms(memory["read_at"]) if "read_at" in memory else now
+    reach = (
+        min(read_at, now - options.discovery_interval) - min(2 * longest_run, FARTHEST_HEAD) - CLOCK_MARGIN
+    )
     if "reread" in memory:
         reach = min(reach, from_ms(memory["reread"]) - CLOCK_MARGIN)
     return _Walk(
         started_at=started_at,
+        began_at=now,
         sweep=sweep,
         baseline=swept_at is None and not options.discovery_backfill,
         reach=reach,
@@ -137,7 +146,7 @@ def _plan(ctx: Context, turn: Turn, started_at: datetime) -> _Walk:
 
 
 def _remember(ctx: Context, turn: Turn, walk: _Walk) -> dict[str, Any]:
-    memory: dict[str, Any] = {"longest_run_ms": whole_ms(walk.longest_run)}
+    memory: dict[str, Any] = {"longest_run_ms": whole_ms(walk.longest_run), "read_at": to_ms(walk.began_at)}
     memory["swept_at"] = to_ms(ctx.now()) if walk.sweep else turn.memory.get("swept_at")
     if walk.reread:
         memory["reread"] = to_ms(walk.reread)
