@@ -602,15 +602,19 @@ async def test_a_reading_that_was_cut_short_is_made_up_for(
 ) -> None:
     """Its worker died after the first page: the next poll finds what lay behind, not only the next sweep."""
     api.page_size = 10
-    await poll(ctx)  # the first sweep is complete
-    api.add(*(failed(f"e{n}", timedelta(milliseconds=n)) for n in range(60)))
+    two_minutes_ago = ctx.now() - timedelta(minutes=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(Context, "now", lambda _: two_minutes_ago)
+        await poll(ctx)  # the first sweep is complete
+    api.add(*(failed(f"e{n}", timedelta(seconds=30, milliseconds=n)) for n in range(60)))
 
     async def die(_: Turn) -> bool:
         raise ZeroDivisionError
 
-    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+    with monkeypatch.context() as patched:
         patched.setattr(ctx.ledger.jobs, "extend", die)  # as if the process ended here
-        await discover(ctx)
+        with pytest.raises(ZeroDivisionError):
+            await discover(ctx)
     assert len(await roots_in(ctx, State.SCHEDULED)) == 10
     await asyncio.sleep(0.01)
     assert (await poll(ctx))["discovered"] == 50

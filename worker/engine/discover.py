@@ -125,8 +125,8 @@ def _plan(ctx: Context, turn: Turn, started_at: datetime) -> _Walk:
     sweep = swept_at is None or now - from_ms(swept_at) >= options.discovery_sweep
     longest_run = timedelta(milliseconds=memory.get("longest_run_ms", 0))
     looks_back = max(options.discovery_lookback, options.discovery_backfill)
-    # Back to the last reading that came to its end, not to the last that began. Of one that was cut short (its
-    # worker died, the gate closed) the first pages are known by now, and only what lies behind them is new.
+    # Back to the last reading that came to its end, not to the last that began: of one that was cut short
+    # (its worker died, the gate closed) the first pages are known now; what lies behind them is not.
     read_at = from_ms(memory["read_at"]) if "read_at" in memory else now
     reach = (
         min(read_at, now - options.discovery_interval) - min(2 * longest_run, FARTHEST_HEAD) - CLOCK_MARGIN
