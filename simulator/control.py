@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,9 +23,10 @@ from simulator.behaviours import (
     Timing,
 )
 from simulator.executions import Execution, Status, Workflow
-from simulator.faults import Faults, Rule
+from simulator.faults import LONGEST_HANG_S, Faults, Rule
 from simulator.options import Options
 from simulator.record import every_execution, summary
+from simulator.server import DOOR
 from simulator.traffic import Traffic
 from simulator.world import World
 
@@ -114,6 +115,14 @@ class ExecutionsRequest(BaseModel):
         return [world.put(workflow, outcome, created=created, ended=ended) for _ in range(self.count)]
 
 
+class RefusalRequest(BaseModel):
+    """How long the port is to refuse connections; the control is as deaf as the API meanwhile."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seconds: float = Field(gt=0, le=LONGEST_HANG_S)
+
+
 def control_router(world: World, faults: Faults, options: Options, traffic: Traffic) -> APIRouter:
     """Return the routes under /_control."""
     router = APIRouter(prefix="/_control", include_in_schema=False)
@@ -168,6 +177,13 @@ def _add_fault_routes(router: APIRouter, faults: Faults) -> None:
     async def clear_faults() -> dict[str, int]:
         faults.clear()
         return {"rules": 0}
+
+    @router.post("/refuse")
+    async def refuse_connections(body: RefusalRequest, request: Request) -> dict[str, bool]:
+        door = request.scope.get("extensions", {}).get(DOOR)
+        if door is None:
+            raise HTTPException(501, "only the simulator's own server can refuse connections")
+        return {"refusing": door.refuse(body.seconds)}
 
 
 def _add_options_route(router: APIRouter, options: Options) -> None:

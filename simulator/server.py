@@ -1,7 +1,7 @@
 """Serves the application on a real socket, with the connection's transport within the application's reach.
 
-Owns the process's life: the ready line, the end on a signal (bounded, whatever still hangs), and the end
-when the parent is gone.
+Owns the process's life: the ready line, the end on a signal (bounded, whatever still hangs), the end when
+the parent is gone, and the port: it can be made to refuse connections for a while.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ from simulator.middleware import TRANSPORT
 GRACE_S = 1
 PARENT_CHECK_S = 0.2
 KEEP_ALIVE_S = 75  # longer than clients keep idle connections: no request meets a connection just closed
+ANSWER_FIRST_S = 0.05
+"""Between the order to refuse connections and its execution: the order itself is answered."""
+
+DOOR = "simulator.door"
+"""The key of the running `Server` in `scope["extensions"]`."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -61,11 +66,36 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
+        self._refusing: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start listening, then say so."""
         await super().startup(sockets)
         self._ready()
+
+    def refuse(self, seconds: float) -> bool:
+        """Drop every connection and refuse new ones for a while; False when that is under way already."""
+        if self._refusing and not self._refusing.done():
+            return False
+        self._refusing = asyncio.create_task(self._refuse(seconds))
+        return True
+
+    async def _refuse(self, seconds: float) -> None:
+        await asyncio.sleep(ANSWER_FIRST_S)
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        for server in self.servers:
+            server.close()
+        # Bound but not listening: connections are refused, and nobody else is given the port meanwhile.
+        bound = listen(host, port)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        try:
+            await asyncio.sleep(seconds)
+            if not self.should_exit:
+                await super().startup([bound])
+        except asyncio.CancelledError:
+            bound.close()
+            raise
 
 
 def serve(app: ASGIApp, listener: socket.socket, ready: Callable[[], None], *, parent: int | None) -> None:
@@ -78,7 +108,7 @@ def serve(app: ASGIApp, listener: socket.socket, ready: Callable[[], None], *, p
         parent: the pid of the process that started us: end as well when it has died. None: never mind.
     """
     config = uvicorn.Config(
-        app,
+        _with_door(app, lambda: server),
         http=TransportProtocol,
         ws="none",
         lifespan="off",
@@ -90,7 +120,8 @@ def serve(app: ASGIApp, listener: socket.socket, ready: Callable[[], None], *, p
     # uvicorn raises the signal again once it has shut down: with these, that is an ordinary exit.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
-    asyncio.run(_run(Server(config, ready), listener, parent))
+    server = Server(config, ready)
+    asyncio.run(_run(server, listener, parent))
 
 
 async def _run(server: Server, listener: socket.socket, parent: int | None) -> None:
@@ -112,6 +143,14 @@ async def _end_with(parent: int, server: Server) -> None:
 
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(0)
+
+
+def _with_door(app: ASGIApp, server: Callable[[], Server]) -> ASGIApp:
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("extensions", {})[DOOR] = server()
+        await app(scope, receive, send)
+
+    return wrapped
 
 
 def _with_transport(app: ASGIApp, transport: asyncio.Transport) -> ASGIApp:

@@ -190,6 +190,36 @@ def test_a_kept_connection_answers_without_delay(simulator: SimulatorHandle) -> 
 # The process
 
 
+def test_it_refuses_connections_for_as_long_as_it_was_told() -> None:
+    """Idle connections are dropped, new ones refused; afterwards it is the same world on the same port."""
+    with start_simulator() as simulator:
+        failure = one_failure(simulator)
+        with httpx.Client(base_url=simulator.url, headers=simulator.headers, verify=False) as client:
+            assert client.get(f"/api/executions/{failure}").status_code == 200
+            assert simulator.control("POST", "/refuse", {"seconds": 1}) == {"refusing": True}
+            time.sleep(0.3)  # longer than it takes to answer first, far shorter than the second
+            for _ in range(3):
+                with pytest.raises(httpx.ConnectError):
+                    client.get(f"/api/executions/{failure}")
+            deadline = time.monotonic() + 10
+            while True:
+                try:
+                    assert client.get(f"/api/executions/{failure}").status_code == 200
+                    break
+                except httpx.ConnectError:
+                    assert time.monotonic() < deadline, "it never came back"
+                    time.sleep(0.05)
+
+
+def test_it_ends_soon_while_it_refuses_connections() -> None:
+    """SIGTERM is heard with the port closed."""
+    with start_simulator() as simulator:
+        simulator.control("POST", "/refuse", {"seconds": 600})
+        time.sleep(0.2)
+        os.kill(simulator.pid, signal.SIGTERM)
+        assert simulator.wait(5) == 0
+
+
 async def test_sigterm_ends_it_soon_whatever_hangs() -> None:
     """With a request that would hang for minutes it is gone soon, with exit code 0 and no answer given."""
     with start_simulator() as simulator:

@@ -631,6 +631,71 @@ async def test_a_head_poll_stops_early_and_a_sweep_does_not(ctx: Context, api: S
     assert (counts["pages"], counts["discovered"]) == (2, 1)
 
 
+async def test_a_candidate_without_a_comparison_waits_for_the_grace(
+    with_options: Callable[..., Context], api: ScriptedApi
+) -> None:
+    """500 before the commit, and an ordinary run with the same payload begins: another one gives it away."""
+    ctx = with_options(resolve_grace=timedelta(hours=1))
+    api.answers.append(answering(Unclear("http_500", http_status=500)))
+    api.add(failed("a", fingerprint="always-the-same"))
+    await discover(ctx)
+    await submit(ctx)
+    stranger = execution("stranger-1", Status.COMPLETED, fingerprint="always-the-same")
+    api.add(replace(stranger, created_at=datetime.now(UTC)))
+    await resolve(ctx)
+    assert (await lineage_of(ctx, "a")).state is State.UNRESOLVED
+    api.add(replace(stranger, uuid="stranger-2", created_at=datetime.now(UTC)))
+    with_options(resolve_grace=timedelta(0))
+    await resolve(ctx)
+    assert (await lineage_of(ctx, "a")).state is State.HELD
+
+
+async def test_an_api_that_stood_still_gets_the_whole_grace_once_more(
+    with_options: Callable[..., Context], api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frozen API takes the call in and makes the clone when it goes on, long after the call was given up."""
+    ctx = with_options(resolve_grace=timedelta(seconds=60))
+    late: list[str] = []
+
+    async def taken_in(api: ScriptedApi, of: str) -> Delivery:
+        late.append(of)
+        return Unclear("read_timeout")
+
+    api.answers.append(taken_in)
+    api.add(failed("a"))
+    await discover(ctx)
+    await submit(ctx)
+    await resolve(ctx)
+    began = ctx.now()
+    api.trouble = Unreachable("read_timeout")
+    await resolve(ctx)
+    api.trouble = None
+    monkeypatch.setattr(Context, "now", lambda _: began + timedelta(minutes=5))
+    await ctx.ledger.reschedule(State.UNRESOLVED, {"a": began})
+    await resolve(ctx)  # the API answers again, and has not come to the call yet
+    assert (await lineage_of(ctx, "a")).state is State.UNRESOLVED
+    api.make_clone(late[0])
+    await ctx.ledger.reschedule(State.UNRESOLVED, {"a": began})
+    monkeypatch.setattr(Context, "now", lambda _: began + timedelta(minutes=7))
+    with_options(resolve_grace=timedelta(0))
+    await resolve(ctx)
+    assert (await lineage_of(ctx, "a")).state is State.RUNNING
+    assert api.clones == {"a": 1}
+
+
+async def test_a_turn_that_is_kept_up_outlives_its_lease(ctx: Context) -> None:
+    """The lease is short, so that a worker that is killed does not hold up the job for long."""
+    jobs = ctx.ledger.jobs
+    lease = timedelta(milliseconds=60)
+    turn = await jobs.begin("x", lease=lease, gap=timedelta(0), calls_api=False)
+    assert not isinstance(turn, str)
+    async with jobs.keeping(turn):
+        await asyncio.sleep(0.3)
+        assert await jobs.begin("x", lease=lease, gap=timedelta(0), calls_api=False) == "busy"
+    while isinstance(await jobs.begin("x", lease=lease, gap=timedelta(0), calls_api=False), str):
+        await asyncio.sleep(0.01)
+
+
 async def test_a_list_that_was_cut_short_proves_nothing(ctx: Context, api: ScriptedApi) -> None:
     """The walk ended at its bound: the clone may lie deeper."""
     api.answers.append(clone_then_lose_the_answer)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -25,6 +25,9 @@ class Clarity(StrEnum):
 
     FOUND = "found"
     """The clone, on proof: a distinctive key that one execution shares."""
+    LIKELY = "likely"
+    """The only execution with that payload, but nothing shows that payloads differ in this workflow: time may
+    bring others that share it."""
     UNCLEAR = "unclear"
     """An execution that may be the clone and may be an ordinary run."""
     NOTHING = "nothing"
@@ -46,6 +49,7 @@ class Finding:
     clarity: Clarity
     evidence: str
     candidate: Execution | None = None
+    in_place: bool = False
 
 
 def match(
@@ -62,13 +66,16 @@ def match(
     by_key: dict[Key, list[Doubt]] = defaultdict(list)
     for doubt in doubts:
         by_key[(doubt.lineage.workflow_version_uuid, doubt.lineage.fingerprint)].append(doubt)
+    seen = {*by_key, *((each.workflow_version_uuid, each.fingerprint) for each in listing)}
     findings: dict[str, Finding] = {}
     for (version, fingerprint), group in by_key.items():
         alike = [each for each in listing if each.could_be_clone_of(version, fingerprint)]
         free = [each for each in alike if each.uuid not in owners]
+        varied = any(other == version and shown not in ("", fingerprint) for other, shown in seen)
         for doubt, candidate in _pair(group, free):
             root = doubt.lineage.root
-            findings[root] = _in_place(doubt, listing) or _judge(doubt, candidate, free, alike, len(group))
+            finding = _in_place(doubt, listing) or _judge(doubt, candidate, free, alike, len(group))
+            findings[root] = finding if varied else _with_caution(finding)
     return findings
 
 
@@ -78,7 +85,7 @@ def _in_place(doubt: Doubt, listing: Sequence[Execution]) -> Finding | None:
     if itself is None or itself.status in (Status.FAILED, Status.UNKNOWN):
         return None
     evidence = f"listing: {itself.uuid} itself is {itself.status.value} again (retried in place)"
-    return Finding(Clarity.FOUND, evidence, itself)
+    return Finding(Clarity.FOUND, evidence, itself, in_place=True)
 
 
 def _pair(group: list[Doubt], free: list[Execution]) -> list[tuple[Doubt, Execution | None]]:
@@ -124,6 +131,16 @@ def _judge(
         return Finding(Clarity.FOUND, proof, candidate)
     hint = f"{candidate.uuid}, created at {created}, may be it, but {'; '.join(doubts)}"
     return Finding(Clarity.UNCLEAR, hint, candidate)
+
+
+def _with_caution(finding: Finding) -> Finding:
+    """Take back a proof that rests on a payload of which nobody knows whether others have it as well."""
+    if finding.clarity is not Clarity.FOUND or finding.in_place:
+        return finding
+    evidence = (
+        f"{finding.evidence} (no other payload of this workflow is in the list; none came up in the grace)"
+    )
+    return replace(finding, clarity=Clarity.LIKELY, evidence=evidence)
 
 
 def _judge_none(doubt: Doubt, free: list[Execution], alike: list[Execution]) -> Finding:

@@ -19,6 +19,8 @@ from worker.ledger import Ledger, Outcome
 CLOCK_MARGIN = timedelta(seconds=5)
 """What the API's clock and ours may disagree by beyond the skew that we measure: its `Date` header has
 whole seconds and some servers make it once a second."""
+TURN_LEASE = timedelta(seconds=10)
+"""How long a turn at a job outlives its worker. It is kept up while the job goes on: that may take longer."""
 _LOUD = frozenset(
     {"retry_unresolved", "retry_not_delivered", "retry_held", "retry_rejected", "retries_exhausted"}
 )

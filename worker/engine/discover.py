@@ -15,7 +15,7 @@ from worker.domain import transitions
 from worker.domain.executions import Execution, Status
 from worker.domain.policy import History, decide
 from worker.domain.transitions import Change, Hold
-from worker.engine.context import CLOCK_MARGIN, Context
+from worker.engine.context import CLOCK_MARGIN, TURN_LEASE, Context
 from worker.engine.suspects import Suspects
 from worker.kinetic import KineticError, Page
 from worker.ledger import Outcome, Turn
@@ -61,16 +61,16 @@ async def discover(ctx: Context) -> dict[str, int] | None:
     """Read the list once; return what was done in numbers, None when it was not our turn."""
     if not ctx.options.lists:
         return None
-    lease = ctx.options.request_bound * 2 + timedelta(seconds=30)
     gap = ctx.options.discovery_interval / 2
-    turn = await ctx.ledger.jobs.begin(JOB, lease=lease, gap=gap, calls_api=True)
+    turn = await ctx.ledger.jobs.begin(JOB, lease=TURN_LEASE, gap=gap, calls_api=True)
     if isinstance(turn, str):
         return None
     walk = _plan(ctx, turn, await ctx.ledger.begin(ctx.waited()))
     memory = None
     try:
-        if await _read(ctx, turn, walk):
-            memory = _remember(ctx, turn, walk)
+        async with ctx.ledger.jobs.keeping(turn):
+            if await _read(ctx, turn, walk):
+                memory = _remember(ctx, turn, walk)
     except KineticError as error:
         ctx.log.warning(
             "listing_failed",

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from worker.domain import transitions
 from worker.domain.executions import Execution
 from worker.domain.lineage import Lineage, State
 from worker.domain.resolving import Clarity, Doubt, Finding, match
 from worker.domain.transitions import Change
-from worker.engine.context import CLOCK_MARGIN, Context
+from worker.engine.context import CLOCK_MARGIN, TURN_LEASE, Context, Options
 from worker.kinetic import KineticError
 from worker.ledger import Outcome, Turn
+from worker.ledger.clock import from_ms, to_ms
 
 JOB = "resolve"
 LIMIT = 1000
@@ -23,15 +26,16 @@ LOOK_BEHIND = timedelta(minutes=10)
 
 async def resolve(ctx: Context) -> dict[str, int] | None:
     """Take in lost leases and settle what one listing can settle; None when it was not our turn."""
-    lease = ctx.options.request_bound * 2 + timedelta(seconds=30)
     gap = ctx.options.resolve_interval / 2
-    turn = await ctx.ledger.jobs.begin(JOB, lease=lease, gap=gap, calls_api=True)
+    turn = await ctx.ledger.jobs.begin(JOB, lease=TURN_LEASE, gap=gap, calls_api=True)
     if isinstance(turn, str):
         return None
+    streak = _Streak.of(turn.memory)
     try:
-        lost = await _take_in_lost_leases(ctx)
-        doubtful = await _claim(ctx, State.UNRESOLVED)
-        settled = await _settle(ctx, turn, doubtful) if doubtful else 0
+        async with ctx.ledger.jobs.keeping(turn):
+            lost = await _take_in_lost_leases(ctx)
+            doubtful = await _claim(ctx, State.UNRESOLVED)
+            settled = await _settle(ctx, turn, streak, doubtful) if doubtful else 0
     except KineticError as error:
         ctx.log.warning(
             "resolve_postponed",
@@ -41,8 +45,40 @@ async def resolve(ctx: Context) -> dict[str, int] | None:
         )
         return {}
     finally:
-        await ctx.ledger.jobs.finish(turn)
+        await ctx.ledger.jobs.finish(turn, streak.memory)
     return {"lost_leases": lost, "unresolved": len(doubtful), "settled": settled}
+
+
+@dataclass(slots=True)
+class _Streak:
+    """Since when the list has been read again and again without a long silence.
+
+    An API that stood still may go on with what it had taken in before: a retry call that timed out, for one.
+    So the grace counts from when the API answers, not from when the call was given up.
+    """
+
+    since: datetime | None = None
+    read_at: datetime | None = None
+
+    @classmethod
+    def of(cls, memory: dict[str, Any]) -> _Streak:
+        since, read_at = memory.get("listed_since"), memory.get("listed_at")
+        return cls(from_ms(since), from_ms(read_at)) if since and read_at else cls()
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """What the next turn should remember."""
+        if not self.since or not self.read_at:
+            return {}
+        return {"listed_since": to_ms(self.since), "listed_at": to_ms(self.read_at)}
+
+    def read(self, now: datetime, options: Options) -> timedelta:
+        """Note that the list was read; return how long the streak is."""
+        silence = max(options.resolve_grace / 2, options.resolve_interval * 3)
+        if self.since is None or self.read_at is None or now - self.read_at > silence:
+            self.since = now
+        self.read_at = now
+        return now - self.since
 
 
 async def _take_in_lost_leases(ctx: Context) -> int:
@@ -69,8 +105,8 @@ async def _claim(ctx: Context, state: State) -> list[Lineage]:
     return [each for each in found.values() if isinstance(each, Lineage) and each.state is state]
 
 
-async def _settle(ctx: Context, turn: Turn, doubtful: Sequence[Lineage]) -> int:
-    now = ctx.now()
+async def _settle(ctx: Context, turn: Turn, streak: _Streak, doubtful: Sequence[Lineage]) -> int:
+    now = ctx.now()  # before the list is read: what it does not show was not there then
     if not ctx.options.lists:
         reason, detail = "no_listing", "this deployment has no list in which the clone could be found"
         changes = [transitions.hold(each, reason=reason, detail=detail, now=now) for each in doubtful]
@@ -79,6 +115,7 @@ async def _settle(ctx: Context, turn: Turn, doubtful: Sequence[Lineage]) -> int:
         if listing is None:
             return 0
         executions, unreadable = listing
+        answering_for = streak.read(ctx.now(), ctx.options)
         # Fetched first; then who is in doubt, then who is owned: a clone that was taken meanwhile is not
         # taken again, and one that another call is about to claim is not taken for proof.
         rivals = {each.root: each for each in [*await ctx.ledger.in_doubt(), *doubtful]}
@@ -87,8 +124,10 @@ async def _settle(ctx: Context, turn: Turn, doubtful: Sequence[Lineage]) -> int:
         # Only the answer that brought the listing told how far the API's clock is from ours.
         doubts = [Doubt(each, _sent_at(each) + ctx.calls.skew - CLOCK_MARGIN) for each in rivals.values()]
         findings = match(doubts, executions, owners)
+        waited = {each.root: min(now - each.since, answering_for) for each in doubtful}
         drafts = [
-            _conclude(ctx, rivals[each.root], findings[each.root], now, unreadable) for each in doubtful
+            _conclude(ctx, rivals[root], findings[root], now, waited=waited[root], unreadable=unreadable)
+            for root in waited
         ]
         changes = [change for change in drafts if change]
     watched_from = now + ctx.options.watch_interval
@@ -128,13 +167,15 @@ async def _list(ctx: Context, turn: Turn, sent_at: datetime) -> tuple[list[Execu
 
 
 def _conclude(
-    ctx: Context, lineage: Lineage, finding: Finding, now: datetime, unreadable: int
+    ctx: Context, lineage: Lineage, finding: Finding, now: datetime, *, waited: timedelta, unreadable: int
 ) -> Change | None:
     """Return what a finding means; None while it is too early to tell."""
     if finding.clarity is Clarity.FOUND and finding.candidate:
         return transitions.accept(lineage, finding.candidate, now=now, evidence=finding.evidence)
-    if now - lineage.since < ctx.options.resolve_grace:
+    if waited < ctx.options.resolve_grace:
         return None
+    if finding.clarity is Clarity.LIKELY and finding.candidate:
+        return transitions.accept(lineage, finding.candidate, now=now, evidence=finding.evidence)
     if finding.clarity is Clarity.NOTHING and not unreadable:
         return _not_delivered(lineage, "no_clone_found", finding.evidence, now)
     if finding.clarity is Clarity.NOTHING:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from worker.ledger.clock import ServerClock, to_ms, whole_ms
 from worker.ledger.connection import Connection
+from worker.ledger.errors import LedgerError
 from worker.ledger.keys import Keys
 from worker.ledger.scripts import Call, run, script
 
@@ -47,6 +51,25 @@ class Jobs:
         keys = [self._keys.job(turn.job), self._keys.gate]
         answer = await self._run("extend_job", keys, turn.token, whole_ms(turn.lease), int(turn.calls_api))
         return bool(answer[1])
+
+    @asynccontextmanager
+    async def keeping(self, turn: Turn) -> AsyncIterator[None]:
+        """Extend the turn again and again while the block runs.
+
+        The lease can be short that way: a worker that was killed in its turn holds up the job for no longer.
+        """
+
+        async def keep() -> None:
+            while True:
+                await asyncio.sleep(turn.lease.total_seconds() / 3)
+                with suppress(LedgerError):
+                    await self.extend(turn)
+
+        keeper = asyncio.create_task(keep())
+        try:
+            yield
+        finally:
+            keeper.cancel()
 
     async def finish(self, turn: Turn, memory: dict[str, Any] | None = None) -> None:
         """Give the turn back; `memory` (small, JSON) is what the next one is handed."""

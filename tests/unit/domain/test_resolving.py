@@ -37,6 +37,16 @@ def test_the_only_one_with_a_distinctive_payload_is_the_clone() -> None:
     assert "c" in finding.evidence
 
 
+def test_a_payload_is_distinctive_only_where_payloads_differ() -> None:
+    """A workflow that is always started with the same payload shows no other: then time has to tell."""
+    listing = [new("c"), execution("root", fingerprint="secret-1")]
+    finding = match([doubt()], listing, {"root": "root"})["root"]
+    assert (finding.clarity, finding.candidate) == (Clarity.LIKELY, listing[0])
+    assert match([doubt(), doubt("b", "secret-2")], listing, {})["root"].clarity is Clarity.FOUND
+    elsewhere = new("x", "secret-3", workflow_version_uuid="version-2")
+    assert match([doubt()], [*listing, elsewhere], {})["root"].clarity is Clarity.LIKELY
+
+
 def test_owned_old_or_different_executions_are_no_candidates() -> None:
     """A clone of another lineage, one from before the call, another version or payload."""
     listing = [
