@@ -132,6 +132,16 @@ class LedgerSettings(Group):
     events_maxlen: Annotated[int, Ge(1), Le(1_000_000_000)] = Field(
         100_000, description="How many events the history keeps, about 200 bytes each."
     )
+    wait_replicas: Annotated[int, Ge(0), Le(100)] = Field(
+        0,
+        description="How many replicas must have an intent before its call leaves. At least 1 where a "
+        "replica may take over (Sentinel): what it does not have is lost then.",
+    )
+    wait_disk: bool = Field(
+        False,
+        description="Let a call leave only when its intent is on disk, the replicas' included "
+        "(Redis 7.2 or Valkey). For `appendfsync everysec`; calls then wait up to a second.",
+    )
 
 
 class DiscoverySettings(Group):

@@ -9,6 +9,7 @@ import celery.beat
 import structlog
 from celery import platforms
 
+from worker.episodes import Episode
 from worker.health import touch
 
 log = structlog.get_logger("worker.beat")
@@ -20,7 +21,7 @@ class Scheduler(celery.beat.Scheduler):  # type: ignore[misc]  # Celery has no t
     producer = None
     """Each tick takes a connection of the application's pool. Celery's own producer waits for the broker
     without end, and meanwhile hears no SIGTERM."""
-    _broker_away = False
+    _away = Episode()
 
     def setup_schedule(self) -> None:
         """Take the schedule from the application's configuration."""
@@ -36,13 +37,11 @@ class Scheduler(celery.beat.Scheduler):  # type: ignore[misc]  # Celery has no t
         try:
             self.apply_async(entry, producer=producer, advance=False)
         except Exception as exc:  # noqa: BLE001  # beat must outlive whatever the broker does
-            if not self._broker_away:
+            if self._away.met():
                 log.error("broker_unavailable", detail=str(exc), next="no ticks are sent; trying again")
-            self._broker_away = True
-            return
-        if self._broker_away:
-            log.info("broker_back")
-        self._broker_away = False
+        else:
+            if self._away.well():
+                log.info("broker_back")
 
 
 class Beat(celery.apps.beat.Beat):  # type: ignore[misc]  # Celery has no types

@@ -28,8 +28,11 @@ billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20
 NEVER_RUN = datetime(2000, 1, 1, tzinfo=UTC)
 SHORTEST_EXPIRY = timedelta(seconds=15)
 """A tick expires by the clock of the machine that runs it: leave room for clocks that disagree."""
-CHATTY = ("celery.worker.strategy", "celery.app.trace", "celery.worker.request", "celery.beat")
-"""Say every tick twice a second at INFO; what a tick did is said by our own events."""
+CHATTY = (
+    *("celery.worker.strategy", "celery.app.trace", "celery.worker.request", "celery.beat"),
+    *("celery.worker.consumer.connection", "multiprocessing"),
+)
+"""Say every tick twice a second at INFO, and every connection; what matters is said by our own events."""
 LAST_RESORT = timedelta(minutes=5)
 """Batches end by themselves; this much after the lease a process that does not is ended. Reading a long
 list has no such limit: it asks at every page whether it should go on."""
@@ -62,6 +65,9 @@ def _transport(broker_url: str) -> tuple[str, dict[str, Any]]:
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
         "health_check_interval": 5,
+        # A tick is acknowledged in memory only. An acknowledgement that does not reach Redis is not made up
+        # for: the worker would count the tick as unfinished for ever, and take no more once it has enough.
+        "ack_emulation": False,
     }
     if not broker_url.startswith("sentinel://"):
         return broker_url, options
@@ -81,6 +87,8 @@ def make_app(config: Settings) -> Celery:
         broker_transport_options=transport,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A server that answers and refuses (demoted by a failover, disk or memory full) would end the worker.
+        broker_channel_error_retry=True,
         # One more try, on a new channel: without it a channel that broke once stays broken. Not more: a
         # tick that cannot be sent is dropped, the next one does as well.
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0.2},
@@ -93,7 +101,12 @@ def make_app(config: Settings) -> Celery:
         enable_utc=True,
         timezone="UTC",
         worker_concurrency=config.worker.concurrency,
+        worker_consumer="worker.consumer:Consumer",
         worker_prefetch_multiplier=1,
+        # Both only say something when a connection is lost: our tasks are acknowledged before they run, and
+        # their messages may be lost.
+        worker_enable_prefetch_count_reduction=False,
+        worker_cancel_long_running_tasks_on_connection_loss=True,
         worker_redirect_stdouts=False,
         worker_log_level=config.log.level,
         worker_hijack_root_logger=False,

@@ -13,6 +13,7 @@ import os
 import random
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from multiprocessing.sharedctypes import RawValue
@@ -21,8 +22,10 @@ import structlog
 
 from config.settings import Settings, SettingsError, load_settings
 from worker.engine.context import Context, Options
+from worker.episodes import Episode
 from worker.kinetic import Endpoint, KineticClient, ListContract
 from worker.ledger import Connection, Ledger, LedgerError, LedgerFormatError, LedgerUnavailable
+from worker.ledger.durability import Durability
 
 UseCase = Callable[[Context], Awaitable[dict[str, int] | None]]
 """Returns what it did, in numbers; None when there was nothing to do because it was not its turn."""
@@ -113,7 +116,8 @@ def options(config: Settings) -> Options:
 
 def open_ledger(config: Settings) -> Ledger:
     """Return the ledger; connects when it is first used. To be made inside the event loop that uses it."""
-    connection = Connection(config.redis_url.get_secret_value())
+    durability = Durability(config.ledger.wait_replicas, config.ledger.wait_disk)
+    connection = Connection(config.redis_url.get_secret_value(), durability=durability)
     return Ledger(connection, config.ledger.namespace, events_maxlen=config.ledger.events_maxlen)
 
 
@@ -124,27 +128,37 @@ class Runtime:
         self._config = config
         self._runner = asyncio.Runner()
         self._context: Context | None = None
-        self._away = False
+        self._begun = False
+        self._away = Episode()
+        self._too_new = Episode()
+        # By job, since the commands of one may be refused and those of another not; "" before any began.
+        self._refused: defaultdict[str, Episode] = defaultdict(Episode)
 
     def perform(self, job: str, use_case: UseCase) -> None:
         """Run a use case to its end. Trouble with Redis is said once and left to the next tick."""
         try:
             # The runner would go on with the context of its first task: another one's id in every line.
-            self._runner.run(self._perform(job, use_case), context=contextvars.copy_context())
+            worked = self._runner.run(self._perform(job, use_case), context=contextvars.copy_context())
         except LedgerUnavailable as error:
-            if not self._away:
+            if self._away.met():
                 log.error(
                     "ledger_unavailable", job=job, detail=str(error), next="nothing is sent; trying again"
                 )
-            self._away = True
         except LedgerFormatError as error:
-            log.error("ledger_too_new", job=job, detail=str(error), next="this worker does nothing")
+            self._begun = False  # whatever the job: none does anything before the ledger can be read again
+            if self._too_new.met():
+                log.error("ledger_too_new", job=job, detail=str(error), next="this worker does nothing")
         except LedgerError as error:
-            log.error("ledger_refused", job=job, detail=str(error), next="trying again at the next tick")
+            if self._refused[job if self._begun else ""].met():
+                log.error("ledger_refused", job=job, detail=str(error), next="trying again at the next tick")
         else:
-            if self._away:
+            if worked:
+                self._say_well(job)
+
+    def _say_well(self, job: str) -> None:
+        for trouble in (self._away, self._too_new, self._refused[""], self._refused[job]):
+            if trouble.well():
                 log.info("ledger_back", job=job)
-            self._away = False
 
     def close(self) -> None:
         """Close the connections and the loop."""
@@ -152,18 +166,23 @@ class Runtime:
             self._runner.run(self._aclose(self._context))
         self._runner.close()
 
-    async def _perform(self, job: str, use_case: UseCase) -> None:
+    async def _perform(self, job: str, use_case: UseCase) -> bool:
+        """Return whether there was work, and it was put on record: a server that only reads is not back."""
         if self._context is None:
-            context = self._build()
+            self._context = self._build()
+        context = self._context
+        if not self._begun:
             await context.ledger.begin(context.waited())  # refuses a newer worker's ledger
-            self._context = context
+            await context.ledger.connection.require_durability()
+            self._begun = True
         began_s = time.monotonic()
-        did = await use_case(self._context)
-        await self._context.calls.flush()
+        did = await use_case(context)
+        await context.calls.flush()
         _reached.value = 1
         spent = timedelta(seconds=time.monotonic() - began_s)
         if did is not None:
-            await self._context.ledger.jobs.tick(job, spent, did)
+            await context.ledger.jobs.tick(job, spent, did)
+        return did is not None
 
     def _build(self) -> Context:
         ledger = open_ledger(self._config)

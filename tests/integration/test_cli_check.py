@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 
-from tests.support.daemons import OURS
+from tests.support.daemons import OURS, wait_until
 from tests.support.redis_server import redis_server
 from tests.support.simulation import SimulatorHandle, start_simulator
 from worker.cli.app import run
@@ -137,6 +138,50 @@ def test_a_server_that_may_forget_is_named(
         found = check(REDIS_URL=f"redis://127.0.0.1:{server.port}/0")
     assert found[about]["verdict"] == verdict
     assert cure in found[about]["cure"]
+
+
+EVERY_SECOND = {"appendonly": "yes", "appendfsync": "everysec"}
+
+
+@pytest.mark.parametrize(
+    ("directives", "env", "about", "expected"),
+    [
+        (EVERY_SECOND, {"LEDGER_WAIT_DISK": "true"}, "persistence", ("ok", "")),
+        (EVERY_SECOND, {"LEDGER_WAIT_DISK": "true"}, "replicas", ("ok", "")),
+        ({}, {"LEDGER_WAIT_DISK": "true"}, "replicas", ("wrong", "needs appendonly yes")),
+        (
+            {**EVERY_SECOND, "appendfsync": "no"},
+            {"LEDGER_WAIT_DISK": "true"},
+            "replicas",
+            ("wrong", "everysec"),
+        ),
+        (EVERY_SECOND, {"LEDGER_WAIT_REPLICAS": "1"}, "replicas", ("wrong", "no call leaves")),
+        ({"replicaof": "127.0.0.1 1"}, {}, "redis", ("wrong", "the master")),
+    ],
+)
+def test_what_intents_wait_for_is_compared_with_what_there_is(
+    check: Check, directives: dict[str, Any], env: dict[str, str], about: str, expected: tuple[str, str]
+) -> None:
+    """A wait in vain is a worker that sends nothing: it is found before the worker is started."""
+    with redis_server(**directives) as server:
+        found = check(REDIS_URL=f"redis://127.0.0.1:{server.port}/0", **env)
+    verdict, words = expected
+    assert found[about]["verdict"] == verdict, found
+    assert words in found[about]["cure"]
+
+
+def test_replicas_that_nobody_waits_for_are_a_warning(check: Check) -> None:
+    """One that takes over lacks the last intents; waiting for it is the cure."""
+    with redis_server(appendonly="yes", appendfsync="always", repl_diskless_sync_delay="0") as master:
+        url = f"redis://127.0.0.1:{master.port}/0"
+        with redis_server(replicaof=f"127.0.0.1 {master.port}"):
+            client: Any = redis.Redis(port=master.port)
+            wait_until(lambda: "online" in str(client.info("replication")), "the replica is in step")
+            alone = check(REDIS_URL=url)["replicas"]
+            waiting = check(REDIS_URL=url, LEDGER_WAIT_REPLICAS="1")["replicas"]
+    assert (alone["verdict"], waiting["verdict"]) == ("warning", "ok")
+    assert "LEDGER_WAIT_REPLICAS=1" in alone["cure"]
+    assert "on 1 replica" in waiting["found"]
 
 
 def test_what_a_managed_server_hides_is_a_warning(check: Check) -> None:

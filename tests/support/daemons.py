@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 END_WITHIN_S = 30.0
+FINAL = ("recovered", "exhausted", "rejected", "cancelled")
 OURS = (
     *("KINETIC_", "REDIS_", "CELERY_", "LEDGER_", "DISCOVERY_", "RETRY_"),
     *("SUBMIT_", "WATCH_", "RESOLVE_", "WORKER_", "LOG_"),
@@ -98,6 +99,16 @@ class Daemons:
         """Return the lines of one event."""
         return [line for line in self.lines() if line.get("event") == name]
 
+    def marks(self) -> list[int]:
+        """Return how far each daemon's log goes by now; see `since`."""
+        return [daemon.output.stat().st_size for daemon in self.all]
+
+    def since(self, marks: Sequence[int] = ()) -> list[list[dict[str, Any]]]:
+        """Return the lines of each daemon after those marks; all of a daemon that came later."""
+        starts = [*marks, *[0] * (len(self.all) - len(marks))]
+        written = [each.output.read_bytes()[start:] for each, start in zip(self.all, starts, strict=True)]
+        return [[json.loads(line) for line in text.splitlines()] for text in written]
+
     def text(self) -> str:
         """Return everything they wrote."""
         return "".join(daemon.output.read_text(errors="replace") for daemon in self.all)
@@ -113,6 +124,28 @@ class Daemons:
             timeout=30,
             check=False,
         )
+
+    def run_until_read(self, workers: int = 1, beats: int = 1) -> None:
+        """Start workers and beats, and wait until the list was read once: from here on failures are new."""
+        for _ in range(workers):
+            self.start("worker")
+        for _ in range(beats):
+            self.start("beat")
+        wait_until(lambda: any(line["event"] == "list_read" for line in self.lines()), "the first reading")
+
+    def settle(self, total: int, within_s: float = 60.0) -> dict[str, int]:
+        """Wait until that many lineages have their verdict, whoever is away meanwhile; return the counts."""
+        states: dict[str, int] = {}
+
+        def all_have() -> bool:
+            done = self.run("status", "--json")
+            if done.returncode:
+                return False
+            states.update(json.loads(done.stdout)["states"])
+            return sum(states[end] for end in FINAL) >= total
+
+        wait_until(all_have, f"{total} verdicts", within_s)
+        return states
 
     def status(self) -> dict[str, Any]:
         """Return `kinetic-retry status --json`."""

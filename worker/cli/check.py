@@ -4,36 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import click
 
 from config.settings import Settings, SettingsError, load_settings
+from worker.cli.check_redis import redis_findings
 from worker.cli.errors import NO, WRONG
+from worker.cli.finding import MOST_SKEW, Finding
 from worker.cli.output import console, echo_json, name, rough
 from worker.domain.executions import Status
 from worker.kinetic import KineticClient, KineticError, NotFound, Page
-from worker.ledger import Connection, LedgerError
 from worker.ledger.clock import ServerClock
-from worker.ledger.inspection import Server, inspect
 from worker.runtime import endpoint, list_contract
 
 NO_SUCH_EXECUTION = "00000000-0000-0000-0000-000000000000"
 """The nil UUID: well-formed, so that a server that checks the form still has to look for it."""
-MOST_SKEW = timedelta(seconds=30)
 MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "wrong": "[red]✗[/]"}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line: `ok`, `warning` or `wrong`, about what, what was found, and what to do about it."""
-
-    verdict: str
-    about: str
-    found: str
-    cure: str = ""
 
 
 @click.command()
@@ -59,7 +46,7 @@ def check(as_json: bool) -> int:
 
 async def _examine(config: Settings) -> list[Finding]:
     findings = [Finding("ok", "settings", "valid")]
-    findings += await _redis(config)
+    findings += await redis_findings(config)
     findings += await asyncio.to_thread(lambda: list(_broker(config)))
     clock = ServerClock()
     client = KineticClient(endpoint(config), list_contract(config), now=clock.now)
@@ -69,55 +56,6 @@ async def _examine(config: Settings) -> list[Finding]:
     finally:
         await client.aclose()
     return findings
-
-
-async def _redis(config: Settings) -> list[Finding]:
-    connection = Connection(config.redis_url.get_secret_value())
-    try:
-        server = await inspect(connection)
-    except LedgerError as error:
-        return [Finding("wrong", "redis", str(error), "check REDIS_URL and that Redis is up")]
-    finally:
-        await connection.aclose()
-    return [Finding("ok", "redis", f"{server.product} answers"), *_durability(server), *_redis_clock(server)]
-
-
-def _durability(server: Server) -> Iterable[Finding]:
-    about = "persistence"
-    if server.append_only is None:
-        yield Finding(
-            "warning", about, "the server does not tell", "make sure that it writes an append-only file"
-        )
-    elif not server.append_only:
-        cure = "set appendonly yes and appendfsync always, or a crash of Redis can lead to second clones"
-        yield Finding("wrong", about, "nothing is written to disk as it happens", cure)
-    elif server.fsync == "always":
-        yield Finding("ok", about, "append-only, fsync always")
-    elif server.fsync is None:
-        yield Finding(
-            "warning", about, "append-only; when it reaches the disk cannot be read", "appendfsync always"
-        )
-    else:
-        cure = "set appendfsync always: a crash can lose the last intents, and their calls be sent twice"
-        yield Finding("warning", about, f"append-only, but fsync {name(server.fsync)}", cure)
-    if server.eviction == "noeviction":
-        yield Finding("ok", "eviction", "noeviction")
-    elif server.eviction is None:
-        yield Finding("warning", "eviction", "cannot be read", "make sure that it is noeviction")
-    else:
-        cure = "set maxmemory-policy noeviction: a record that is evicted is a failure retried anew"
-        yield Finding("wrong", "eviction", name(server.eviction), cure)
-
-
-def _redis_clock(server: Server) -> Iterable[Finding]:
-    off = abs(server.clock_ahead)
-    verdict = "ok" if off < MOST_SKEW else "warning"
-    cure = (
-        ""
-        if verdict == "ok"
-        else "leases follow Redis, so nothing breaks; log times and ticks differ: run NTP"
-    )
-    yield Finding(verdict, "redis clock", f"{rough(off)} from this machine's", cure)
 
 
 def _broker(config: Settings) -> Iterable[Finding]:

@@ -1,7 +1,8 @@
 """Commits of lineages: compare-and-set, and many in one round trip.
 
 Commits that are asked for while one round trip is under way leave together in the next: the code that
-commits reads one lineage at a time, the server sees batches.
+commits reads one lineage at a time, the server sees batches. Intents travel apart from the rest where
+they wait for replicas or the disk: what is known already is recorded without such a wait.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -34,6 +36,8 @@ class Outcome(StrEnum):
     """The gate is closed: no call may leave."""
     TAKEN = "taken"
     """The execution belongs to another lineage already."""
+    NOT_DURABLE = "not_durable"
+    """An intent was committed, but a crash or a failover could still lose it: its call must not leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +50,11 @@ class Commits:
     """Collects commits and sends them together. One per event loop."""
 
     def __init__(self, connection: Connection, keys: Keys, clock: ServerClock, events_maxlen: int) -> None:
-        self._connection = connection
         self._keys = keys
-        self._clock = clock
         self._events_maxlen = events_maxlen
         self.started_ms: int | None = None
-        self._waiting: list[_Waiting] = []
-        self._sender: asyncio.Task[None] | None = None
+        self._changes = _Lane(connection, clock)
+        self._intents = _Lane(connection, clock, keys.facts) if connection.durability else self._changes
 
     async def commit(
         self, change: Change, *, next_at: datetime | None = None, while_gate_open: bool = False
@@ -62,35 +64,14 @@ class Commits:
         Args:
             change: what happened; its events are appended and counted in the same step.
             next_at: when the lineage needs attention next, where its own fields do not say.
-            while_gate_open: refuse (`GATED`) while calls to the API are suspended or paused.
+            while_gate_open: it is an intent. Refuse it (`GATED`) while no retry call may leave; wait until it
+                is as durable as the connection asks for (else `NOT_DURABLE`).
 
         Raises:
             LedgerUnavailable: no answer; the change may or may not be stored. Never act as if it were.
         """
         call = self._call(change, next_at, while_gate_open=while_gate_open)
-        waiting = _Waiting(call, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
-        if self._sender is None or self._sender.done():
-            self._sender = asyncio.create_task(self._send())
-        return await waiting.done
-
-    async def _send(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-            mark = self._clock.mark()
-            try:
-                answers = await run_all(self._connection, [waiting.call for waiting in batch])
-            except BaseException as exc:  # noqa: BLE001  # whoever waits must learn of it, cancellation included
-                failure = exc if isinstance(exc, Exception) else asyncio.CancelledError()
-                answers = [failure] * len(batch)
-            for waiting, answer in zip(batch, answers, strict=True):
-                if waiting.done.done():
-                    continue
-                if isinstance(answer, BaseException):
-                    waiting.done.set_exception(answer)
-                else:
-                    self._clock.hear(mark, answer[1])
-                    waiting.done.set_result(Outcome(answer[0]))
+        return await (self._intents if while_gate_open else self._changes).send(call)
 
     def _call(self, change: Change, next_at: datetime | None, *, while_gate_open: bool) -> Call:
         before, after, keys = change.before, change.after, self._keys
@@ -124,6 +105,55 @@ class Commits:
             ],
             arguments,
         )
+
+
+class _Lane:
+    """Commits on their way: one batch at a time, the next gathers meanwhile."""
+
+    def __init__(self, connection: Connection, clock: ServerClock, fence_key: str = "") -> None:
+        self._connection = connection
+        self._clock = clock
+        self._fence_key = fence_key
+        self._waiting: list[_Waiting] = []
+        self._sender: asyncio.Task[None] | None = None
+
+    async def send(self, call: Call) -> Outcome:
+        """Send a commit with the next batch and return what became of it."""
+        waiting = _Waiting(call, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.create_task(self._send())
+        return await waiting.done
+
+    async def _send(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+            try:
+                answers = await self._run([waiting.call for waiting in batch])
+            except BaseException as exc:  # noqa: BLE001  # whoever waits must learn of it, cancellation included
+                failure = exc if isinstance(exc, Exception) else asyncio.CancelledError()
+                answers = [failure] * len(batch)
+            for waiting, answer in zip(batch, answers, strict=True):
+                if waiting.done.done():
+                    continue
+                if isinstance(answer, BaseException):
+                    waiting.done.set_exception(answer)
+                else:
+                    waiting.done.set_result(answer)
+
+    async def _run(self, calls: Sequence[Call]) -> list[Outcome | BaseException]:
+        fenced = self._connection.fenced(self._fence_key) if self._fence_key else None
+        mark = self._clock.mark()
+        outcomes: list[Outcome | BaseException] = []
+        for answer in await run_all(fenced or self._connection, calls):
+            if isinstance(answer, BaseException):
+                outcomes.append(answer)
+                continue
+            self._clock.hear(mark, answer[1])
+            outcome = Outcome(answer[0])
+            lost = fenced and not fenced.reached and outcome is Outcome.COMMITTED
+            outcomes.append(Outcome.NOT_DURABLE if lost else outcome)
+        return outcomes
 
 
 def event_data(lineage: Lineage, event: Event) -> str:

@@ -6,6 +6,7 @@ Every command that the ledger sends is safe to send twice, so a lost answer is s
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
     AuthenticationError,
@@ -26,6 +27,7 @@ from redis.exceptions import (
     TimeoutError,  # noqa: A004  # redis-py's name
 )
 
+from worker.ledger.durability import NO_WAIT, Durability
 from worker.ledger.errors import LedgerError, LedgerUnavailable
 
 SOCKET_TIMEOUT_S = 5.0
@@ -44,10 +46,18 @@ _UNAVAILABLE_CODES = (
 
 
 class Connection:
-    """A few pooled connections to one Redis, for one event loop."""
+    """A few pooled connections to one Redis, for one event loop.
 
-    def __init__(self, url: str, *, max_connections: int = 8) -> None:
+    Attributes:
+        durability: what an intent must have reached before its call may leave; see `fenced`.
+    """
+
+    def __init__(self, url: str, *, max_connections: int = 8, durability: Durability = NO_WAIT) -> None:
+        self.durability = durability
         self._client = _client(url, max_connections)
+        # redis-py's pool does not wait for a free connection, it raises: with a slow server, the command
+        # too many would look like a server that is away.
+        self._free = asyncio.Semaphore(max_connections)
 
     async def pipelined(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send commands in one round trip; return an answer or an exception for each.
@@ -55,26 +65,34 @@ class Connection:
         Raises:
             LedgerUnavailable: the server could not be reached or did not answer.
         """
-        async with self._translating(), self._client.pipeline(transaction=False) as pipe:
-            for command in commands:
-                pipe.execute_command(*command)
-            answers: list[Any] = await pipe.execute(raise_on_error=False)
-        for answer in answers:
-            # The connection was lost half-way: what came before is not known to us either.
-            if isinstance(answer, (ConnectionError, TimeoutError)):
-                raise self.translated(answer) from answer
-        return answers
+        return await self._pipelined(commands)
 
     async def command(self, *command: Any) -> Any:
         """Send one command and return its answer; raises the ledger's errors."""
-        async with self._translating():
+        async with self._in_use():
             return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py leaves it so
 
     async def load_scripts(self, sources: Iterable[str]) -> None:
         """Give the server scripts that it does not have."""
-        for answer in await self.pipelined([("SCRIPT", "LOAD", source) for source in sources]):
+        for answer in await self._pipelined([("SCRIPT", "LOAD", source) for source in sources]):
             if isinstance(answer, Exception):
                 raise self.translated(answer)
+
+    async def require_durability(self) -> None:
+        """Return when the server can do what `durability` asks for.
+
+        Raises:
+            LedgerError: it cannot, whatever its replicas do.
+        """
+        if not self.durability:
+            return
+        try:
+            await self.command(*self.durability.probe)
+        except LedgerUnavailable:
+            raise
+        except LedgerError as exc:
+            cure = "check LEDGER_WAIT_REPLICAS and LEDGER_WAIT_DISK"
+            raise LedgerError(f"Redis cannot wait for {self.durability}: {exc}; {cure}") from exc
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -83,21 +101,100 @@ class Connection:
     @staticmethod
     def translated(error: Exception) -> Exception:
         """Return the ledger's error for one of redis-py's."""
-        if isinstance(error, (LedgerError, NoScriptError)):
+        if isinstance(error, LedgerError):
             return error
+        if isinstance(error, NoScriptError):  # after it was loaded a moment ago: someone flushes scripts
+            return LedgerUnavailable("Redis lost the scripts that it was just given")
         if isinstance(error, AuthenticationError):
-            return LedgerError("Redis refused our credentials: check the user and password in REDIS_URL")
+            # Someone rotates a password: what is in the air must still be recorded once it fits again.
+            return LedgerUnavailable(
+                "Redis refused our credentials: check the user and password in REDIS_URL"
+            )
         words = str(error)
         if isinstance(error, _UNAVAILABLE) or words.startswith(_UNAVAILABLE_CODES):
             return LedgerUnavailable(f"Redis is not available ({_first_line(words) or type(error).__name__})")
         return LedgerError(f"Redis refused a command ({_first_line(words)})")
 
+    def fenced(self, key: str) -> FencedConnection:
+        """Return the same connection, ending what is sent with a wait for `durability`.
+
+        Args:
+            key: a hash; a field of it is written before the wait.
+        """
+        return FencedConnection(self._client, self._free, self.durability, key)
+
+    async def _pipelined(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        async with self._in_use(), self._client.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            answers: list[Any] = await pipe.execute(raise_on_error=False)
+        for answer in answers:
+            # The connection was lost half-way: what came before is not known to us either.
+            if isinstance(answer, (ConnectionError, TimeoutError)):
+                raise self.translated(answer) from answer
+        if any(isinstance(answer, ReadOnlyError) for answer in answers):
+            await self._connect_anew()
+        return answers
+
     @asynccontextmanager
-    async def _translating(self) -> AsyncIterator[None]:
-        try:
-            yield
-        except (RedisError, OSError) as exc:
-            raise self.translated(exc) from exc
+    async def _in_use(self) -> AsyncIterator[None]:
+        async with self._free:
+            try:
+                yield
+            except ReadOnlyError as exc:
+                await self._connect_anew()
+                raise self.translated(exc) from exc
+            except (RedisError, OSError) as exc:
+                raise self.translated(exc) from exc
+
+    async def _connect_anew(self) -> None:
+        """Let the next command look up the address again: after a failover a name leads to another server.
+
+        The server that was demoted keeps its connections open, and would turn down every write for ever.
+        """
+        await self._client.connection_pool.disconnect(inuse_connections=False)
+
+
+class FencedConnection(Connection):
+    """A connection whose pipelines end with a wait until what they wrote is as durable as asked for.
+
+    Attributes:
+        reached: whether every pipeline so far was confirmed in time.
+    """
+
+    def __init__(self, client: Redis, free: asyncio.Semaphore, durability: Durability, key: str) -> None:
+        self.durability = durability
+        self._client = client
+        self._free = free
+        self._key = key
+        self.reached = True
+
+    async def pipelined(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send commands and the wait in one round trip; return the answers of the commands."""
+        # The wait is for the last write of its own connection. A script that was sent again and recognises
+        # its earlier success writes nothing: without a write of our own the wait would then be for nothing.
+        fence: list[Sequence[Any]] = [("HSET", self._key, "fence", 1), self.durability.wait]
+        *answers, written, confirmed = await self._pipelined([*commands, *fence])
+        if isinstance(written, Exception) or not self.durability.is_reached(confirmed):
+            self.reached = False
+        return answers
+
+
+class _SentinelConnection(SentinelManagedConnection):
+    """Asks the Sentinels for the master whenever it connects.
+
+    redis-py asks when a connection is taken from the pool; to send a command again it connects to the same
+    address. A master that died and came back would be written to until the Sentinels demote it, and what was
+    written is then lost.
+    """
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        """Send a command, to the master of this moment."""
+        if not self.is_connected:
+            await self._connect_retry()  # type: ignore[no-untyped-call]  # redis-py leaves it so
+        await super().send_packed_command(command, check_health)
 
 
 def _client(url: str, max_connections: int) -> Redis:
@@ -115,7 +212,7 @@ def _client(url: str, max_connections: int) -> Redis:
     if parts.scheme != "sentinel":
         return Redis.from_url(url, **options)
     hosts, database, service, credentials = sentinel_address(url)
-    options |= {"db": database, **credentials}
+    options |= {"db": database, "connection_class": _SentinelConnection, **credentials}
     sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py leaves it so
         hosts, socket_timeout=SOCKET_TIMEOUT_S, sentinel_kwargs={"socket_timeout": SOCKET_TIMEOUT_S}
     )

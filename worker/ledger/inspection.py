@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,16 +19,20 @@ class Server:
 
     Attributes:
         product: such as `Valkey 9.1.2` or `Redis 7.4.0`.
+        is_replica: whether it follows another server and takes no writes itself.
         append_only: whether every write goes to a log on disk.
         fsync: when that log reaches the disk: `always`, `everysec` or `no`.
         eviction: what it throws away when memory is short; only `noeviction` loses nothing.
+        replicas: how many are connected and in step.
         clock_ahead: its clock minus this machine's.
     """
 
     product: str
+    is_replica: bool
     append_only: bool | None
     fsync: str | None
     eviction: str | None
+    replicas: int | None
     clock_ahead: timedelta
 
 
@@ -42,9 +47,11 @@ async def inspect(connection: Connection) -> Server:
     enabled = told.get("aof_enabled")
     return Server(
         product=product,
+        is_replica=told.get("role") == "slave",
         append_only=None if enabled is None else enabled == "1",
         fsync=await _configured(connection, "appendfsync"),
         eviction=told.get("maxmemory_policy") or await _configured(connection, "maxmemory-policy"),
+        replicas=_replicas(told),
         clock_ahead=from_ms(int(seconds) * 1000 + int(micros) / 1000) - here,
     )
 
@@ -55,6 +62,13 @@ async def _configured(connection: Connection, name: str) -> str | None:
         return as_mapping(await connection.command("CONFIG", "GET", name)).get(name)
     except LedgerError:
         return None
+
+
+def _replicas(told: dict[str, str]) -> int | None:
+    """Count the replicas that have caught up; one that still loads its copy confirms nothing."""
+    if "connected_slaves" not in told:
+        return None
+    return sum("online" in text for name, text in told.items() if re.fullmatch(r"slave[0-9]+", name))
 
 
 def _fields(told: Any) -> dict[str, str]:

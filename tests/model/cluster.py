@@ -1,0 +1,370 @@
+"""Several workers of one ledger and one API, moved on one step at a time.
+
+A worker is a process: the real engine, ledger and gatekeeper on connections of its own. All of them share
+one event loop, which costs nothing: between two calls a process meets nobody, and every call stands still
+until the test moves it. The cluster owns what can happen to workers; what may not is in `laws`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from types import ModuleType
+from typing import Any, Literal
+from unittest.mock import patch
+
+from tests.model.calls import Call, Point, RedisCall, Server, connection_to
+from tests.model.clockwork import Clock, Loop
+from tests.model.http import HttpCall, Wire, client_on, exchange
+from tests.model.kinetic_world import Habits, KineticWorld
+from worker.domain.lineage import Lineage, State
+from worker.domain.policy import Backoff, Jitter, Policy, PolicyBook
+from worker.engine import discover, prune, resolve, submit, watch
+from worker.engine.context import Context, Options
+from worker.kinetic import KineticError, client
+from worker.ledger import Ledger, LedgerError, records
+from worker.ledger.keys import Keys
+
+NAMESPACE = "model"
+JOBS: dict[str, Callable[[Context], Any]] = {
+    "discover": discover,
+    "submit": submit,
+    "watch": watch,
+    "resolve": resolve,
+    "prune": prune,
+}
+POLICY = Policy(
+    max_attempts=2,
+    backoff=Backoff.FIXED,
+    base_delay=timedelta(seconds=5),
+    jitter=Jitter.NONE,
+    deadline=timedelta(hours=12),
+)
+OPTIONS = Options(
+    request_bound=timedelta(seconds=10),
+    discovery_interval=timedelta(seconds=4),
+    discovery_sweep=timedelta(seconds=60),
+    submit_batch=3,
+    submit_concurrency=3,
+    submit_lease=timedelta(seconds=30),
+    resolve_interval=timedelta(seconds=4),
+    resolve_grace=timedelta(seconds=20),
+)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What differs from one example to the next."""
+
+    workers: int = 2
+    lists: bool = True
+    unclear: Literal["hold", "adopt", "retry"] = "hold"
+    policy: Policy = POLICY
+    habits: Habits = field(default_factory=Habits)
+
+
+class Log:
+    """Takes what the engine says and only counts it."""
+
+    def __init__(self, tally: Counter[str]) -> None:
+        self._tally = tally
+
+    def debug(self, event: str, **facts: Any) -> None:
+        self._tally[f"{event} {facts['outcome']}" if event == "commit_dropped" else event] += 1
+
+    info = warning = error = debug
+
+
+class Worker:
+    """One worker process: at most one task at a time, any number of calls at once."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self.name = name
+        self.job = ""
+        self.points: list[Point] = []
+        self.task: asyncio.Task[None] | None = None
+        self._cluster = cluster
+        self._introduced = False
+        ledger = Ledger(connection_to(cluster.server, self._perform), NAMESPACE, events_maxlen=10_000)
+        ledger.clock._uptime_s = cluster.clock.uptime_s
+        ledger.clock.hear(ledger.clock.mark(), cluster.clock.now_us() // 1000)  # instead of this machine's
+        deployment = cluster.deployment
+        api = client_on(Wire(cluster.world, self._perform), ledger.clock.now)
+        options = replace(OPTIONS, lists=deployment.lists, resolve_unclear=deployment.unclear)
+        policies = PolicyBook(deployment.policy)
+        self.ctx = Context(ledger, api, policies, options, random=lambda: 0.0, log=Log(cluster.tally))
+
+    @property
+    def idle(self) -> bool:
+        return self.task is None or self.task.done()
+
+    def start(self, job: str) -> None:
+        assert self.idle
+        self.job = job
+        self.task = self._cluster.loop.create_task(self._run(JOBS[job]))
+        self._cluster.loop.settle()
+
+    async def _run(self, use_case: Callable[[Context], Any]) -> None:
+        """Do what `worker.runtime` does around a task."""
+        try:
+            if not self._introduced:
+                await self.ctx.ledger.begin(self.ctx.waited())
+                self._introduced = True
+            await use_case(self.ctx)
+            await self.ctx.calls.flush()
+        except LedgerError as error:
+            self._cluster.tally[f"task ended by {type(error).__name__}"] += 1
+        except KineticError as error:
+            self._cluster.complaints.append(f"{self.job} let an error of the API through: {error}")
+        except Exception as error:  # noqa: BLE001  # a use case must not fail in any other way
+            self._cluster.complaints.append(f"{self.job} failed with {error!r}")
+
+    def _perform(self, call: Call) -> asyncio.Future[Any]:
+        if isinstance(call, HttpCall) and call.is_retry:
+            self._cluster.retry_is_sent(call.uuid)
+        point = Point(call, self._cluster.loop.create_future())
+        self.points.append(point)
+        return point.future
+
+
+class Cluster:
+    """The workers, the API and the ledger of one example.
+
+    Attributes:
+        steps: how often anything was moved on, apart from the healing at the end.
+        tally: what happened, for the report.
+        complaints: what no worker may do; empty as long as the laws hold.
+        story: every step, for people.
+        network: calls whose caller is gone or has given up, and that may still arrive.
+    """
+
+    def __init__(self, server: Server, deployment: Deployment, tally: Counter[str] | None = None) -> None:
+        self.server = server
+        self.deployment = deployment
+        self.tally = Counter() if tally is None else tally
+        self.clock = Clock()
+        self.loop = Loop(self.clock)
+        self.world = KineticWorld(self.clock, deployment.habits)
+        self.complaints = self.world.complaints
+        self.keys = Keys(NAMESPACE)
+        self.network: list[Call] = []
+        self.steps = 0
+        self.story: list[str] = []
+        self._numbers = itertools.count(1)
+        self._patches = ExitStack()
+        self._patches.enter_context(patch.object(client, "exchange", exchange))
+        for module in _modules_that_measure():
+            self._patches.enter_context(patch.object(module, "time", self.clock))
+        self._abandoned: list[Worker] = []
+        server.begin_anew(self.clock.now_us())
+        self.workers = [self._new_worker() for _ in range(deployment.workers)]
+        self._first_start()
+
+    def _new_worker(self) -> Worker:
+        return Worker(self, f"w{next(self._numbers)}")
+
+    def _first_start(self) -> None:
+        """Start the worker for the first time, an hour after a failure that is none of its business."""
+        self.started_at = self.clock.now()
+        self.old_failure = self.world.add("failed", "v1", {"old": True}, age=timedelta(hours=1))
+        self.run_to_end(self.workers[0], "prune")
+
+    # What can happen to workers
+
+    def go_on(self, worker: Worker, point: Point) -> None:
+        """Move one call on by one moment: let it arrive, or let its answer come through."""
+        self._step("arrived" if not point.arrived else "answered", _whose(worker, point))
+        if point.arrived and isinstance(point.call, HttpCall):
+            self.advance_quietly(self.world.habits.answer_takes_s)
+        point.go_on()
+        self._wake(worker, point)
+        self.judge()
+
+    @staticmethod
+    def can_be_halved(point: Point) -> bool:
+        return isinstance(point.call, RedisCall) and not point.arrived and point.call.can_be_halved
+
+    def arrive_half(self, worker: Worker, point: Point) -> None:
+        """Let the first half of a round trip to Redis arrive; others come in between."""
+        assert isinstance(point.call, RedisCall)
+        self._step("round trip cut in two", _whose(worker, point))
+        point.call.arrive_half()
+
+    @staticmethod
+    def can_be_sent_again(point: Point) -> bool:
+        return isinstance(point.call, RedisCall) and point.arrived
+
+    def send_again(self, worker: Worker, point: Point) -> None:
+        """Lose an answer of Redis that the client then asks for again, as redis-py does by itself."""
+        assert isinstance(point.call, RedisCall)
+        self._step("redis call sent twice", _whose(worker, point))
+        point.call.arrive_again()
+
+    def lose(self, worker: Worker, point: Point, *, late: bool = False, loss: str = "read_timeout") -> None:
+        """Let the caller give up. A request that had not arrived may still do so `late`.
+
+        `loss` is one of `http.LOSSES`.
+        """
+        kind = "redis"
+        if isinstance(point.call, HttpCall):
+            kind, point.call.loss = "api", loss
+            self.tally[f"{'retry call' if point.call.is_retry else 'get'} unclear: {loss}"] += 1
+        self._step(f"{kind} {'answer' if point.arrived else 'request'} lost", _whose(worker, point))
+        if late and not point.arrived:
+            self.network.append(point.call)
+        point.lose()
+        self._wake(worker, point)
+
+    def turn_away(self, worker: Worker, point: Point, how: str) -> None:
+        """End a retry call without effect."""
+        assert isinstance(point.call, HttpCall)
+        self._step(f"retry call: {how}", _whose(worker, point))
+        point.call.turn_away(how)
+        point.arrived = True
+
+    def crash(self, worker: Worker, *, late: bool = False) -> Worker:
+        """Kill a worker where it stands and start another. What it had sent may still arrive `late`."""
+        self._step("crash", f"{worker.name} {worker.job}")
+        for point in worker.points:
+            if not point.arrived and late:
+                self.network.append(point.call)
+        worker.points = []
+        self._abandoned.append(worker)
+        place = self.workers.index(worker)
+        self.workers[place] = self._new_worker()
+        return self.workers[place]
+
+    def arrive_late(self, index: int) -> None:
+        """Let a call arrive whose caller is gone."""
+        call = self.network.pop(index)
+        self._step("arrived after its caller was gone", call.what)
+        call.arrive()
+        self.judge()
+
+    def start(self, worker: Worker, job: str) -> None:
+        self._step(f"task {job}", worker.name)
+        worker.start(job)
+        self.judge()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass. Workers with calls under way stand still meanwhile, as after a SIGSTOP."""
+        self._step("time passed", f"{seconds} s")
+        self.advance_quietly(seconds)
+        self.judge()
+
+    def environment(self, what: str, which: str = "") -> None:
+        """Count a step of the world around the workers."""
+        self._step(what, which)
+
+    def track(self, uuids: list[str]) -> None:
+        """Put executions under watch by name, as a person does where there is no list."""
+        since = [("HSETNX", self.keys.tracked_since, uuid, self.clock.now_us() // 1000) for uuid in uuids]
+        self.server.run([*since, *(("ZADD", self.keys.tracked, "NX", 0, uuid) for uuid in uuids)])
+
+    def advance_quietly(self, seconds: float) -> None:
+        """Let time pass without counting a step."""
+        self.clock.advance(seconds)
+        self.server.set_time(self.clock.now_us())
+        self.loop.settle()
+
+    def _step(self, what: str, of: str = "") -> None:
+        self.steps += 1
+        self.tally[what] += 1
+        self.story.append(f"{self.clock.now():%H:%M:%S.%f}"[:-5] + f"  {what}  {of}".rstrip())
+
+    def judge(self) -> None:
+        """Stop the example at the first thing that no worker may do."""
+        assert not self.complaints, "\n".join(self.complaints)
+
+    def _wake(self, worker: Worker, point: Point) -> None:
+        if point.future.done():
+            worker.points.remove(point)
+            self.loop.settle()
+
+    # What is asked of them
+
+    def run_to_end(self, worker: Worker, job: str) -> None:
+        """Run a task with nothing in its way, time passing only when it waits for that."""
+        self.finish(worker)
+        worker.start(job)
+        self.finish(worker)
+
+    def finish(self, worker: Worker) -> None:
+        """Let a worker finish what it is doing."""
+        for _ in range(3000):
+            if worker.points:
+                point = worker.points[0]
+                if point.arrived and isinstance(point.call, HttpCall):
+                    self.advance_quietly(self.world.habits.answer_takes_s)
+                point.go_on()
+                self._wake(worker, point)
+            elif worker.idle:
+                return
+            else:
+                self.advance_quietly(0.5)
+        raise AssertionError(f"{worker.job} of {worker.name} does not end")
+
+    def retry_is_sent(self, uuid: str) -> None:
+        """Look at the ledger at the moment at which a retry call leaves (laws 3 and 8, and the lease)."""
+        lineage = self.lineage_of(uuid)
+        if uuid == self.old_failure.uuid:
+            self.complaints.append("a failure from before the first start was retried")
+        if lineage is None or lineage.state is not State.SUBMITTING or not lineage.intent:
+            self.complaints.append(f"a retry call for {uuid} left without an intent on record")
+        elif lineage.intent.lease_until - self.clock.now() < OPTIONS.request_bound:
+            self.complaints.append(f"a retry call for {uuid} left when its lease was too short for it")
+        elif lineage.intent.of != uuid:
+            self.complaints.append(f"the intent on record is for {lineage.intent.of}, the call for {uuid}")
+
+    def lineage_of(self, uuid: str) -> Lineage | None:
+        """Return the lineage that an execution belongs to, past all workers."""
+        (root,) = self.server.run([("HGET", self.keys.clones, uuid)])
+        (text,) = self.server.run([("GET", self.keys.lineage(root or uuid))])
+        return records.load(root or uuid, text) if text else None
+
+    def something_is_due(self) -> bool:
+        due = ("ZCOUNT", self.keys.state(State.SCHEDULED), "-inf", self.clock.now_us() // 1000)
+        return self.server.run([due]) != [0]
+
+    def lineages(self) -> dict[str, Lineage]:
+        """Return every lineage by its root, past all workers."""
+        (keys,) = self.server.run([("KEYS", self.keys.lineage("*"))])
+        texts = self.server.run([("GET", key) for key in sorted(keys)])
+        roots = [key.rpartition(":")[2] for key in sorted(keys)]
+        return {root: records.load(root, text) for root, text in zip(roots, texts, strict=True)}
+
+    def chronicle(self) -> list[str]:
+        """Return the ledger's own story, one line for each event."""
+        (entries,) = self.server.run([("XRANGE", self.keys.events, "-", "+")])
+        return [f"{each['root']}: {each['event']} {each['data']}" for _, each in entries]
+
+    def close(self) -> None:
+        """End every task without letting its clean-up meet anybody."""
+        workers = [*self.workers, *self._abandoned]
+        for task in [worker.task for worker in workers if worker.task]:
+            task.cancel()
+        for _ in range(5):
+            pending = [task for task in asyncio.all_tasks(self.loop) if not task.done()]
+            for task in pending:
+                task.cancel()
+            self.loop.settle()
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
+        self._patches.close()
+
+
+def _whose(worker: Worker, point: Point) -> str:
+    return f"{worker.name} {worker.job}: {point.call.what}"
+
+
+def _modules_that_measure() -> list[ModuleType]:
+    """Return the modules of the engine that count budgets by `time.monotonic`."""
+    loaded = [module for name, module in sys.modules.items() if name.startswith("worker.engine.")]
+    return [module for module in loaded if getattr(module, "time", None) is time]
