@@ -7,6 +7,7 @@ an outage the queue holds a few ticks, not thousands.
 from __future__ import annotations
 
 import logging
+import signal
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -132,6 +133,27 @@ def _set_up_logging(**_: object) -> None:
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]  # Celery has no types
 def _stop_starting_work(**_: object) -> None:
     runtime.stopping.value = 1
+
+
+@signals.worker_process_init.connect  # type: ignore[untyped-decorator]  # Celery has no types
+def _leave_the_end_to_the_parent(**_: object) -> None:
+    """Let SIGTERM to the whole process group be what it is to the parent alone: finish what is in the air.
+
+    A pool process that dies of it leaves a call whose outcome nobody knows. Celery ends its processes by
+    telling them so; one that outlives its time limit is killed.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+class _WithoutTraceback(logging.Filter):
+    """Leaves the traceback out of what Celery says of a killed process: the message says it all."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.exc_info = record.exc_text = None
+        return True
+
+
+logging.getLogger("celery.worker.request").addFilter(_WithoutTraceback())
 
 
 @signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]  # Celery has no types

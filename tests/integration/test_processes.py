@@ -227,13 +227,19 @@ def test_the_pools_own_complaints_are_json_too() -> None:
     assert json.loads(done.stderr)["event"] == "Process 'p' exited"
 
 
-def test_a_warm_stop_leaves_nothing_submitting(held: Daemons, simulator: SimulatorHandle) -> None:
+@pytest.mark.parametrize("whole_group", [False, True], ids=["to the parent", "to the whole group"])
+def test_a_warm_stop_leaves_nothing_submitting(
+    held: Daemons, simulator: SimulatorHandle, whole_group: bool
+) -> None:
     """SIGTERM in the middle of a batch: what is under way ends and is recorded, the rest waits."""
     started(held)
     simulator.faults({"operation": "retry", "kind": "latency", "seconds": 0.3})
     simulator.fail(simulator.add_workflow("after 1", "recovers_after", retries=1), 200)
     wait_until(lambda: simulator.record()["clones"] > 20, "the first calls")
+    if whole_group:
+        held.all[0].signal_group(signal.SIGTERM)
     assert held.all[0].stop() == 0
+    assert "Traceback" not in held.text()
     states = held.status()["states"]
     assert states["submitting"] == 0
     assert states["scheduled"] > 0
