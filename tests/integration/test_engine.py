@@ -321,8 +321,8 @@ async def test_an_unclear_call_without_a_clone_is_sent_again_after_the_grace(
     await resolve(ctx)
     lineage = await lineage_of(ctx, "a")
     assert (lineage.state, lineage.reason, lineage.attempts) == (State.SCHEDULED, "no_clone_found", ())
-    await submit(ctx)
-    assert api.clones == {"a": 1}
+    assert lineage.due_at
+    assert lineage.due_at - ctx.now() < timedelta(seconds=3)
 
 
 @pytest.mark.parametrize(
@@ -653,7 +653,7 @@ async def test_a_candidate_without_a_comparison_waits_for_the_grace(
 async def test_an_api_that_stood_still_gets_the_whole_grace_once_more(
     with_options: Callable[..., Context], api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A frozen API takes the call in and makes the clone when it goes on, long after the call was given up."""
+    """A frozen API takes the call in and makes the clone when it goes on, long after the call timed out."""
     ctx = with_options(resolve_grace=timedelta(seconds=60))
     late: list[str] = []
 
@@ -697,19 +697,50 @@ async def test_a_turn_that_is_kept_up_outlives_its_lease(ctx: Context) -> None:
 
 
 async def test_a_list_that_was_cut_short_proves_nothing(ctx: Context, api: ScriptedApi) -> None:
-    """The walk ended at its bound: the clone may lie deeper."""
+    """The walk ended before it came back to the call: the clone may lie deeper, and a person decides."""
     api.answers.append(clone_then_lose_the_answer)
     api.add(failed("a"))
     await discover(ctx)
     await submit(ctx)
     api.page_size = 1
-    api.add(*(failed(f"other-{n}", workflow_version_uuid="version-2") for n in range(3)))
+    api.add(*(failed(f"other-{n}", timedelta(0), workflow_version_uuid="version-2") for n in range(3)))
     api.cut_after_pages = 1
     await resolve(ctx)
-    assert (await lineage_of(ctx, "a")).state is State.UNRESOLVED
-    api.cut_after_pages = None
+    lineage = await lineage_of(ctx, "a")
+    assert (lineage.state, lineage.reason) == (State.HELD, "listing_incomplete")
+
+
+async def test_clocks_that_disagree_make_no_second_clone(ctx: Context, api: ScriptedApi) -> None:
+    """The clone has the API's date, the call ours: far apart as they may be, nobody says "no clone"."""
+    api.answers.append(clone_then_lose_the_answer)
+    api.add(failed("a", timedelta(minutes=5)))
+    await discover(ctx)
+    await submit(ctx)
+    clone = next(uuid for uuid in api.executions if uuid != "a")
+    long_ago = datetime.now(UTC) - timedelta(minutes=1)  # a minute before the call, it seems
+    api.executions[clone] = replace(api.executions[clone], created_at=long_ago, status=Status.FAILED)
+    assert (await poll(ctx))["waiting"] == 1
     await resolve(ctx)
-    assert (await lineage_of(ctx, "a")).state is State.RUNNING
+    lineage = await lineage_of(ctx, "a")
+    assert (lineage.state, lineage.reason) == (State.HELD, "unclear")
+
+
+@pytest.mark.parametrize("created", ["never", "an hour later"])
+async def test_a_candidate_that_does_not_fit_in_time_is_no_proof(
+    ctx: Context, api: ScriptedApi, created: str
+) -> None:
+    """Undated, or from long after the call: an ordinary run of the same payload."""
+    api.answers.append(answering(Unclear("http_500", http_status=500)))
+    api.add(failed("a"), failed("b", workflow_name="other payloads exist"))
+    await discover(ctx)
+    ctx.options = replace(ctx.options, submit_concurrency=1)
+    await submit(ctx)
+    root = (await roots_in(ctx, State.UNRESOLVED)).pop()
+    created_at = None if created == "never" else datetime.now(UTC) + timedelta(hours=1)
+    print_of_root = api.executions[root].fingerprint
+    api.add(execution("stranger", Status.COMPLETED, fingerprint=print_of_root, created_at=created_at))
+    await resolve(ctx)
+    assert (await lineage_of(ctx, root)).state is State.HELD
 
 
 async def test_an_unreadable_entry_may_be_the_clone(ctx: Context, api: ScriptedApi) -> None:

@@ -183,4 +183,7 @@ class Lineage:
             return True
         created_at = execution.created_at - skew
         until = self.since + margin if self.state is State.HELD else created_at
+        # Both dates are of the API's own clock: however far ours is off, a clone is younger than the failure.
+        if self.failure_stamp and execution.created_at >= self.failure_stamp:
+            return created_at <= until
         return self.intent.at - margin <= created_at <= until

@@ -36,10 +36,27 @@ class Clarity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """An unresolved lineage, and since when (by the API's clock, with a margin) its clone may exist."""
+    """An unresolved lineage, and when its clone was created if there is one, by the API's clock.
+
+    Attributes:
+        earliest, latest: between them if all clocks agree within the margin: good enough to take a clone, not
+            to conclude that there is none.
+    """
 
     lineage: Lineage
     earliest: datetime
+    latest: datetime
+
+    def may_precede(self, execution: Execution) -> bool:
+        """Whether an execution may have been created after the call, whatever our clocks say.
+
+        A clone is younger than the failure it was made for, and both dates are of the API's own clock. Ours
+        is involved only where the API gave the failure no date.
+        """
+        if execution.created_at is None:
+            return True
+        failed_at = self.lineage.failure_stamp
+        return execution.created_at >= (min(failed_at, self.earliest) if failed_at else self.earliest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +136,10 @@ def _judge(
         doubts.append("the payload is empty or not shown")
     elif candidate.fingerprint != fingerprint:
         doubts.append("the candidate's payload is not shown")
+    if candidate.created_at is None:
+        doubts.append("nobody knows when it was created")
+    elif candidate.created_at > doubt.latest:
+        doubts.append("it was created long after the call had ended")
     if sharing > 1:
         doubts.append(f"{sharing} lineages whose call is in doubt share the payload")
     if strangers:
@@ -146,7 +167,7 @@ def _with_caution(finding: Finding) -> Finding:
 def _judge_none(doubt: Doubt, free: list[Execution], alike: list[Execution]) -> Finding:
     """Say "nothing" only when nothing could be it: it licenses another call."""
     since = f"since {doubt.earliest:%H:%M:%S} UTC by the API's clock"
-    if any(_young_enough(each, doubt) for each in free):
+    if any(doubt.may_precede(each) for each in free):
         hint = f"an execution {since} may be it or the clone of another lineage with the same payload"
         return Finding(Clarity.UNCLEAR, hint)
     itself = next((each for each in alike if each.uuid == doubt.lineage.failing), None)
@@ -155,7 +176,3 @@ def _judge_none(doubt: Doubt, free: list[Execution], alike: list[Execution]) -> 
         hint = f"{itself.uuid} was touched since it failed: the call had an effect, but no clone shows"
         return Finding(Clarity.UNCLEAR, hint)
     return Finding(Clarity.NOTHING, f"no unowned execution of this version and payload {since}")
-
-
-def _young_enough(execution: Execution, doubt: Doubt) -> bool:
-    return execution.created_at is None or execution.created_at >= doubt.earliest

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from worker.domain import transitions
+from worker.domain.delivery import redelivery_delay
 from worker.domain.executions import Execution
 from worker.domain.lineage import Lineage, State
 from worker.domain.resolving import Clarity, Doubt, Finding, match
@@ -19,6 +20,10 @@ from worker.ledger import Outcome, Turn
 from worker.ledger.clock import from_ms, to_ms
 
 JOB = "resolve"
+_NOT_TO_THE_END = (
+    "the list could not be read back to the call: it repeats itself or is cut; see KINETIC_LIST_PAGINATION "
+    "(none, if it comes whole) and kinetic-retry check"
+)
 LIMIT = 1000
 LOOK_BEHIND = timedelta(minutes=10)
 """How far before the oldest doubt the list is read: who shares a payload shows there."""
@@ -72,13 +77,23 @@ class _Streak:
             return {}
         return {"listed_since": to_ms(self.since), "listed_at": to_ms(self.read_at)}
 
-    def read(self, now: datetime, options: Options) -> timedelta:
-        """Note that the list was read; return how long the streak is."""
+    def read(
+        self, began_at: datetime, ended_at: datetime, rested_until: datetime, options: Options
+    ) -> timedelta:
+        """Note that the list was read; return how long the streak is.
+
+        Args:
+            began_at: of this reading.
+            ended_at: of this reading.
+            rested_until: the end of the last rest that the API asked for: who asks does not stand still.
+            options: the grace, of which half may pass without a word from the API.
+        """
         silence = max(options.resolve_grace / 2, options.resolve_interval * 3)
-        if self.since is None or self.read_at is None or now - self.read_at > silence:
-            self.since = now
-        self.read_at = now
-        return now - self.since
+        heard_at = max(self.read_at, min(rested_until, began_at)) if self.read_at else None
+        if self.since is None or heard_at is None or began_at - heard_at > silence:
+            self.since = ended_at
+        self.read_at = ended_at
+        return ended_at - self.since
 
 
 async def _take_in_lost_leases(ctx: Context) -> int:
@@ -114,19 +129,28 @@ async def _settle(ctx: Context, turn: Turn, streak: _Streak, doubtful: Sequence[
         listing = await _list(ctx, turn, min(_sent_at(each) for each in doubtful))
         if listing is None:
             return 0
-        executions, unreadable = listing
-        answering_for = streak.read(ctx.now(), ctx.options)
+        executions, unreadable, complete = listing
+        rested_until = (await ctx.ledger.gate.look()).rested_until or _sent_at(doubtful[0])
+        answering_for = streak.read(now, ctx.now(), rested_until, ctx.options)
         # Fetched first; then who is in doubt, then who is owned: a clone that was taken meanwhile is not
         # taken again, and one that another call is about to claim is not taken for proof.
         rivals = {each.root: each for each in [*await ctx.ledger.in_doubt(), *doubtful]}
         rivals, executions = await ctx.payloads.fill_in(ctx.calls, rivals, executions)
         owners = await ctx.ledger.owners([each.uuid for each in executions])
         # Only the answer that brought the listing told how far the API's clock is from ours.
-        doubts = [Doubt(each, _sent_at(each) + ctx.calls.skew - CLOCK_MARGIN) for each in rivals.values()]
+        doubts = [_doubt(ctx, each) for each in rivals.values()]
         findings = match(doubts, executions, owners)
         waited = {each.root: min(now - each.since, answering_for) for each in doubtful}
         drafts = [
-            _conclude(ctx, rivals[root], findings[root], now, waited=waited[root], unreadable=unreadable)
+            _conclude(
+                ctx,
+                rivals[root],
+                findings[root],
+                now,
+                waited=waited[root],
+                unreadable=unreadable,
+                complete=complete,
+            )
             for root in waited
         ]
         changes = [change for change in drafts if change]
@@ -140,14 +164,22 @@ async def _settle(ctx: Context, turn: Turn, streak: _Streak, doubtful: Sequence[
     return outcomes.count(Outcome.COMMITTED)
 
 
+def _doubt(ctx: Context, lineage: Lineage) -> Doubt:
+    skew, sent_at = ctx.calls.skew, _sent_at(lineage)
+    ended_by = lineage.intent.lease_until if lineage.intent else sent_at
+    latest = ended_by + ctx.options.resolve_grace + CLOCK_MARGIN
+    return Doubt(lineage, sent_at - CLOCK_MARGIN + skew, latest + skew)
+
+
 def _sent_at(lineage: Lineage) -> datetime:
     return lineage.intent.at if lineage.intent else lineage.since
 
 
-async def _list(ctx: Context, turn: Turn, sent_at: datetime) -> tuple[list[Execution], int] | None:
-    """Return the executions of every status since a while before `sent_at`, and how many were unreadable.
+async def _list(ctx: Context, turn: Turn, sent_at: datetime) -> tuple[list[Execution], int, bool] | None:
+    """Return the executions of every status since a while before `sent_at`.
 
-    None when the reading was cut short: half a list must not prove that a clone does not exist.
+    With them, how many were unreadable, and whether the list was read that far back or to its end: half a
+    list must not prove that a clone does not exist. None when the reading was cut short from our side.
     """
     executions: dict[str, Execution] = {}
     unreadable = 0
@@ -162,39 +194,50 @@ async def _list(ctx: Context, turn: Turn, sent_at: datetime) -> tuple[list[Execu
         if ctx.stopping() or not await ctx.ledger.jobs.extend(turn):
             return None
     else:
-        return None  # the walk was cut at its bound
-    return list(executions.values()), unreadable
+        return list(executions.values()), unreadable, False
+    return list(executions.values()), unreadable, True
 
 
 def _conclude(
-    ctx: Context, lineage: Lineage, finding: Finding, now: datetime, *, waited: timedelta, unreadable: int
+    ctx: Context,
+    lineage: Lineage,
+    finding: Finding,
+    now: datetime,
+    *,
+    waited: timedelta,
+    unreadable: int,
+    complete: bool,
 ) -> Change | None:
     """Return what a finding means; None while it is too early to tell."""
-    if finding.clarity is Clarity.FOUND and finding.candidate:
-        return transitions.accept(lineage, finding.candidate, now=now, evidence=finding.evidence)
-    if waited < ctx.options.resolve_grace:
+    found = finding.clarity in (Clarity.FOUND, Clarity.LIKELY)
+    at_once = finding.clarity is Clarity.FOUND and complete
+    if waited < ctx.options.resolve_grace and not at_once:
         return None
-    if finding.clarity is Clarity.LIKELY and finding.candidate:
+    if found and finding.candidate:
         return transitions.accept(lineage, finding.candidate, now=now, evidence=finding.evidence)
-    if finding.clarity is Clarity.NOTHING and not unreadable:
-        return _not_delivered(lineage, "no_clone_found", finding.evidence, now)
-    if finding.clarity is Clarity.NOTHING:
+    if finding.clarity is Clarity.UNCLEAR:
+        return _choose(ctx, lineage, finding, now)
+    if not complete:
+        return transitions.hold(lineage, reason="listing_incomplete", detail=_NOT_TO_THE_END, now=now)
+    if unreadable:
         detail = f"{unreadable} executions in the listing could not be read; one may be the clone"
         return transitions.hold(lineage, reason="listing_unreadable", detail=detail, now=now)
-    return _choose(ctx.options.resolve_unclear, lineage, finding, now)
+    return _not_delivered(ctx, lineage, "no_clone_found", finding.evidence, now)
 
 
-def _choose(unclear: str, lineage: Lineage, finding: Finding, now: datetime) -> Change | None:
+def _choose(ctx: Context, lineage: Lineage, finding: Finding, now: datetime) -> Change | None:
     """Do what `RESOLVE_UNCLEAR` says about a candidate that may be the clone and may be a stranger."""
+    unclear = ctx.options.resolve_unclear
     if unclear == "adopt":
         if finding.candidate is None:
             return None  # another lineage with the same payload takes it first
         evidence = f"adopted: {finding.evidence}"
         return transitions.accept(lineage, finding.candidate, now=now, evidence=evidence)
     if unclear == "retry":
-        return _not_delivered(lineage, "unclear_taken_as_no_clone", finding.evidence, now)
+        return _not_delivered(ctx, lineage, "unclear_taken_as_no_clone", finding.evidence, now)
     return transitions.hold(lineage, reason="unclear", detail=finding.evidence, now=now)
 
 
-def _not_delivered(lineage: Lineage, reason: str, detail: str, now: datetime) -> Change:
-    return transitions.not_delivered(lineage, reason=reason, detail=detail, due_at=now, now=now)
+def _not_delivered(ctx: Context, lineage: Lineage, reason: str, detail: str, now: datetime) -> Change:
+    due_at = now + redelivery_delay(lineage.undelivered, ctx.random)
+    return transitions.not_delivered(lineage, reason=reason, detail=detail, due_at=due_at, now=now)

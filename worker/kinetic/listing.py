@@ -40,7 +40,8 @@ class Page:
         received: raw items in the answer, readable or not, wanted or not.
         unreadable: items without usable uuids: skipped and counted.
         oldest_created_at: of all readable items, wanted or not; None unless each had a believable date.
-        last: nothing follows, for certain. A walk can also end without it: after `MAX_PAGES`.
+        last: nothing follows, for certain. A walk can also end without it: after `MAX_PAGES`, or when the
+            server sends the same again and again.
     """
 
     executions: tuple[Execution, ...]
@@ -89,8 +90,8 @@ class Walk:
         nothing_new = bool(items) and len(self._seen) == known
         self._pages_without_news = self._pages_without_news + 1 if nothing_new else 0
         going_round = self._pages_without_news >= MAX_PAGES_WITHOUT_NEWS
-        following = None if going_round else self._following(data, len(items))
-        self.query = following if self.pages < MAX_PAGES else None
+        following = self._following(data, len(items))
+        self.query = None if going_round or self.pages >= MAX_PAGES else following
         readable = [each for each in read if each is not None]
         dates = [each.created_at for each in readable if each.created_at is not None]
         return Page(
@@ -98,13 +99,24 @@ class Walk:
             received=len(items),
             unreadable=len(items) - len(readable),
             oldest_created_at=min(dates) if dates and len(dates) == len(readable) else None,
-            last=following is None,
+            last=not going_round and following is None and not self._cut(data, len(items)),
         )
 
     def take_nothing(self) -> Page:
         """Read a 404 beyond the first page, which is how some servers say that there is no such page."""
         self.query = None
         return Page((), received=0, unreadable=0, oldest_created_at=None, last=True)
+
+    def _cut(self, data: Any, received: int) -> bool:
+        """Whether the list may go on although there is no way to ask for more.
+
+        A server that pages all the same, or says the same cursor again, is no proof of an end.
+        """
+        if self._contract.pagination == "none":
+            return bool(self._contract.limit_param) and received == self._contract.page_size
+        if self._contract.pagination == "cursor" and isinstance(data, dict):
+            return bool(_lookup(data, self._contract.next_field))
+        return False
 
     def _first_query(self) -> Query:
         contract = self._contract

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STALE_AFTER_S = 10.0
+_TOO_SLOW_S = 1.0
+"""An answer that took longer says little of the time: its request may have waited anywhere."""
 
 
 def to_ms(moment: datetime) -> int:
@@ -52,7 +54,7 @@ class ServerClock:
         """Take in the server's time from an answer. Quick answers are believed over slow ones."""
         here = self._uptime_s()
         round_trip = here - mark
-        stale = here - self._heard_at_s > _STALE_AFTER_S
+        stale = here - self._heard_at_s > _STALE_AFTER_S and round_trip < _TOO_SLOW_S
         if self._server_at_zero_s is None or stale or round_trip <= self._round_trip_s:
             self._server_at_zero_s = server_ms / 1000 - mark
             self._round_trip_s, self._heard_at_s = round_trip, here

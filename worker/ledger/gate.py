@@ -36,6 +36,7 @@ class GateState:
         detail: the API's own words, cleaned.
         since: since when it is closed.
         paused_until: no call before this; None when there is no pause.
+        rested_until: the end of the last pause, past or to come; None when there was none.
         pause_reason: why it is paused.
         opening_since: since when it has been opening by steps; None when it is closed or wide open.
     """
@@ -45,6 +46,7 @@ class GateState:
     detail: str = ""
     since: datetime | None = None
     paused_until: datetime | None = None
+    rested_until: datetime | None = None
     pause_reason: str = ""
     opening_since: datetime | None = None
 
@@ -168,6 +170,7 @@ def read_gate(stored: object, now: datetime) -> GateState:
         detail=fields.get("detail", ""),
         since=_moment(fields, "since"),
         paused_until=paused,
+        rested_until=until,
         pause_reason=fields.get("pause_reason", "") if paused else "",
         opening_since=None if closed or paused else _moment(fields, "opening_since"),
     )

@@ -19,7 +19,7 @@ AFTER = NOW + timedelta(seconds=2)
 def doubt(root: str = "root", fingerprint: str = "secret-1", at: timedelta = timedelta(0)) -> Doubt:
     sent = submitting(discovered(execution(root, fingerprint=fingerprint)).after, now=NOW + at).after
     lost = transitions.unresolve(sent, reason="read_timeout", detail="", now=NOW + at).after
-    return Doubt(lost, CALLED + at)
+    return Doubt(lost, CALLED + at, CALLED + at + timedelta(minutes=5))
 
 
 def new(
