@@ -15,6 +15,7 @@ from urllib.parse import quote
 import billiard.pool
 from billiard.util import get_logger as get_pool_logger
 from celery import Celery, signals
+from kombu import Queue
 
 from config.logging import configure_logging
 from config.settings import Settings
@@ -26,6 +27,7 @@ from worker.ledger.connection import sentinel_address
 # have stopped reading, and our tasks have no results: half a minute of every warm stop for nothing.
 billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20
 
+LOOKS = ("discover", "watch", "resolve", "prune")
 NEVER_RUN = datetime(2000, 1, 1, tzinfo=UTC)
 SHORTEST_EXPIRY = timedelta(seconds=15)
 """A tick expires by the clock of the machine that runs it: leave room for clocks that disagree."""
@@ -82,6 +84,7 @@ def _transport(broker_url: str) -> tuple[str, dict[str, Any]]:
 def make_app(config: Settings) -> Celery:
     """Return the application for these settings."""
     app = Celery("kinetic-retry", include=["worker.tasks"])
+    looks = f"{config.ledger.namespace}.looks"
     broker_url, transport = _transport(config.broker_url.get_secret_value())
     app.conf.update(
         broker_url=broker_url,
@@ -93,7 +96,11 @@ def make_app(config: Settings) -> Celery:
         # One more try, on a new channel: without it a channel that broke once stays broken. Not more: a
         # tick that cannot be sent is dropped, the next one does as well.
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0.2},
+        # Two queues, read in turn: while the backlog is large, ticks of `submit` come faster than they are worked
+        # off, and behind them the looks at running clones and at calls in doubt would wait until they expire.
+        task_queues=[Queue(config.ledger.namespace), Queue(looks)],
         task_default_queue=config.ledger.namespace,
+        task_routes={f"kinetic_retry.{job}": {"queue": looks} for job in LOOKS},
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,

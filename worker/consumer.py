@@ -13,7 +13,6 @@ from typing import Any
 
 import celery.worker.consumer.consumer as celerys
 import structlog
-from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker.state import maybe_shutdown
 
 from worker.episodes import SETTLED_AFTER_S, Episode
@@ -85,18 +84,7 @@ class _SaidAlready(logging.Filter):
         return celerys.CONNECTION_RETRY not in arguments
 
 
-class _WithoutTraceback(logging.Filter):
-    """Takes the traceback from the line about a pool process that was killed: it is Celery's own code."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return True: the line itself is worth having."""
-        if record.exc_info and isinstance(record.exc_info[1], (WorkerLostError, TimeLimitExceeded)):
-            record.exc_info = record.exc_text = None
-        return True
-
-
 logging.getLogger(celerys.__name__).addFilter(_SaidAlready())
-logging.getLogger("celery.worker.request").addFilter(_WithoutTraceback())
 
 
 def _still_here() -> None:

@@ -17,6 +17,7 @@ from worker.ledger.clock import to_ms
 from worker.ledger.gate import Answers, Closed, ClosingRule, Failure, Heard
 
 MINUTE = timedelta(minutes=1)
+LEASE = timedelta(minutes=2)
 RULE = ClosingRule(timedelta(seconds=10), timedelta(seconds=1), timedelta(seconds=15))
 
 
@@ -87,7 +88,8 @@ async def test_a_few_failures_close_the_gate_for_everyone(ledger: Ledger) -> Non
 async def test_failures_among_answers_close_nothing(ledger: Ledger) -> None:
     """Half of all calls failing is no outage: executions fail in their own ways."""
     for _ in range(50):
-        assert await fails(ledger, answered=1) is Heard.OPEN
+        await answers(ledger)
+        assert await fails(ledger) is Heard.OPEN
 
 
 async def test_an_outage_in_the_middle_of_good_work_is_noticed_by_some_20_failures(
@@ -101,11 +103,39 @@ async def test_an_outage_in_the_middle_of_good_work_is_noticed_by_some_20_failur
     assert failures == 19
 
 
+async def test_answered_looks_do_not_hide_a_dead_retry_endpoint(ledger: Ledger) -> None:
+    """GETs by the hundred are answered, and not one retry call."""
+    failures = 0
+    while await fails(ledger, answered=200) is Heard.OPEN:
+        failures += 1
+        assert failures < 20
+
+
+async def test_a_clock_that_is_put_back_blinds_nobody(ledger: Ledger) -> None:
+    """What was written an hour ahead: no rest, no place and no answer lasts until then."""
+    hour = timedelta(hours=1)
+    await answers(ledger, 1)
+    ahead = to_ms(ledger.clock.now() + 2 * hour)
+    for field in ("answered_begun", "retry_answered_begun", "until", "opening_since"):
+        await ledger.connection.command("HSET", ledger.keys.gate, field, ahead)
+    await due(ledger, 3)
+    claim = await ledger.claim(State.SCHEDULED, limit=3, hide_for=MINUTE, lease=LEASE)
+    assert (claim.gate, len(claim.members)) == ("opening", 1)
+    await ledger.connection.command("HDEL", ledger.keys.gate, "opening_since")
+    while await fails(ledger, ago=timedelta(seconds=-1)) is Heard.OPEN:
+        pass
+    key = ledger.keys.job("x")
+    await ledger.connection.command("HSET", key, "owner", "o", "until", ahead, "begun_at", ahead)
+    assert not isinstance(
+        await ledger.jobs.begin("x", lease=MINUTE, gap=timedelta(seconds=1), calls_api=False), str
+    )
+
+
 async def test_failures_far_apart_close_nothing(ledger: Ledger) -> None:
     """One execution that always answers 500 must not stop the others."""
     for _ in range(20):
         assert await fails(ledger) is Heard.OPEN
-        await set_back(ledger, "heard_at", timedelta(seconds=11))
+        await set_back(ledger, "retry_heard_at", timedelta(seconds=11))
 
 
 async def test_one_worker_probes_at_a_time_and_ever_less_often(ledger: Ledger) -> None:
@@ -153,10 +183,10 @@ async def test_the_gate_opens_by_steps(ledger: Ledger) -> None:
         intents = [each for each, o in zip(intents, outcomes, strict=True) if o is Outcome.GATED]
         return outcomes.count(Outcome.COMMITTED)
 
-    claim = await ledger.claim(State.SCHEDULED, limit=100, hide_for=timedelta(minutes=2))
+    claim = await ledger.claim(State.SCHEDULED, limit=100, hide_for=MINUTE, lease=LEASE)
     assert (len(claim.members), claim.gate) == (1, "opening")
     assert await fitting() == 1
-    assert (await ledger.claim(State.SCHEDULED, limit=100, hide_for=timedelta(minutes=2))).gate == "full"
+    assert (await ledger.claim(State.SCHEDULED, limit=100, hide_for=MINUTE, lease=LEASE)).gate == "full"
     await answers(ledger, 3)
     assert await fitting() == 0  # the first second allows one, however many were answered
     await set_back(ledger, "opening_since", timedelta(seconds=1))
@@ -165,7 +195,7 @@ async def test_the_gate_opens_by_steps(ledger: Ledger) -> None:
     assert await fitting() == 2  # three were answered: four places, whatever the time
     await answers(ledger, 60)
     assert await fitting() == 8
-    assert (await ledger.claim(State.SCHEDULED, limit=100, hide_for=MINUTE)).gate == "open"
+    assert (await ledger.claim(State.SCHEDULED, limit=100, hide_for=MINUTE, lease=LEASE)).gate == "open"
     await answers(ledger)
     assert (await ledger.gate.look()).opening_since is None
 
@@ -233,7 +263,9 @@ async def test_after_a_pause_the_gate_opens_by_steps_too(ledger: Ledger) -> None
     """429 with Retry-After: whoever asked for a rest is not met by everything that waited."""
     await due(ledger, 5)
     await ledger.gate.pause("rate_limited", timedelta(milliseconds=30))
-    while (claim := await ledger.claim(State.SCHEDULED, limit=5, hide_for=MINUTE)).gate == "paused":
+    while (
+        claim := await ledger.claim(State.SCHEDULED, limit=5, hide_for=MINUTE, lease=LEASE)
+    ).gate == "paused":
         await asyncio.sleep(0.01)
     assert (claim.gate, len(claim.members)) == ("opening", 1)
 

@@ -256,6 +256,35 @@ async def test_what_a_closed_gate_turned_back_is_due_again_at_once(
     assert hidden == []
 
 
+async def test_a_blip_of_redis_hides_nothing_for_long(
+    backlog: Context, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One commit of a batch fails: what was claimed with it is due again at once."""
+    ctx = backlog
+    await submit_one(ctx)
+    commit, failed_once = ctx.ledger.commit, []
+
+    async def blip(change: Change, **more: Any) -> Outcome:
+        if not failed_once:
+            failed_once.append(change)
+            raise LedgerUnavailable("away")
+        return await commit(change, **more)
+
+    monkeypatch.setattr(ctx.ledger, "commit", blip)
+    with pytest.raises(LedgerUnavailable):
+        await submit(ctx)
+    now_ms = int(ctx.now().timestamp() * 1000)
+    index = ctx.ledger.keys.state(State.SCHEDULED)
+    hidden = await ctx.ledger.connection.command("ZRANGE", index, now_ms, "+inf", "BYSCORE")
+    assert len(hidden) <= 1
+    assert len(await roots_in(ctx, State.SCHEDULED)) > MANY / 2
+
+
+async def submit_one(ctx: Context) -> None:
+    """Let one call be answered, so that the next are claimed together."""
+    await ctx.calls.retry("e0")
+
+
 async def test_a_404_to_everything_is_an_outage_and_no_verdict(backlog: Context, api: ScriptedApi) -> None:
     """A proxy whose service is being rolled out: no failure is given up as unknown."""
     ctx = backlog

@@ -89,8 +89,10 @@ class Gatekeeper:
             if _is_not_found(delivery) and not await self._is_there(execution_uuid):
                 delivery = NotDelivered(_ABSENT, _ABSENT_DETAIL, _NOT_FOUND)
             await self._heed_delivery(delivery, begun_at)
-        except LedgerError as error:  # the outcome comes first: the caller has yet to record it
-            self._log.debug("gate_not_told", detail=str(error))
+        except Exception as error:  # noqa: BLE001  # the outcome comes first: the caller has yet to record it
+            self._log.warning(
+                "gate_not_told", detail=str(error) if isinstance(error, LedgerError) else repr(error)
+            )
         return delivery
 
     async def get(self, execution_uuid: str) -> Execution:
@@ -232,9 +234,16 @@ class Gatekeeper:
             )
 
     async def _report(self, failure: Failure | None) -> Heard:
-        answers = self._answers
-        self._answers = replace(answers, calls=0, retries=0)
-        return await self._ledger.gate.report(answers, failure, _RULE)
+        told = self._answers
+        self._answers = replace(told, calls=0, retries=0)
+        try:
+            return await self._ledger.gate.report(told, failure, _RULE)
+        except LedgerError:
+            so_far = self._answers
+            self._answers = replace(
+                so_far, calls=so_far.calls + told.calls, retries=so_far.retries + told.retries
+            )
+            raise
 
     async def _suspend(self, reason: str, detail: str, http_status: int | None) -> None:
         self.closings += 1

@@ -49,8 +49,13 @@ class Pool(Generic[T]):
         self._dry = False
         self._failure: Exception | None = None
 
-    async def run(self) -> list[T]:
-        """Work until the supply is dry or time is up; return the items that were not begun.
+    @property
+    def not_begun(self) -> list[T]:
+        """What was supplied and not begun: once the pool has run, for others to do."""
+        return list(self._queue)
+
+    async def run(self) -> None:
+        """Work until the supply is dry or time is up.
 
         Raises:
             Exception: the first that `work` or `supply` raised, after all that was begun has ended.
@@ -58,7 +63,6 @@ class Pool(Generic[T]):
         await asyncio.gather(*(self._worker() for _ in range(self._concurrency)))
         if self._failure:
             raise self._failure
-        return list(self._queue)
 
     async def _worker(self) -> None:
         while (item := await self._next()) is not None:

@@ -26,7 +26,7 @@ from worker.domain.transitions import CONFLICT, Change, IllegalTransitionError
 from worker.engine.context import Context
 from worker.engine.pool import Pool
 from worker.kinetic import KineticError, NotFound
-from worker.ledger import LedgerUnavailable, Outcome
+from worker.ledger import LedgerError, Outcome
 
 MOST_CONFLICTS = 5
 """Conflicts in a row after which a failed execution is taken for one that cannot be retried."""
@@ -49,8 +49,10 @@ async def submit(ctx: Context, call_siblings: Callable[[int], None] = lambda _: 
         budget=ctx.options.batch_budget,
         keep_going=lambda: run.open and ctx.calls.closings == closings and not ctx.stopping(),
     )
-    not_begun = await pool.run()
-    await run.give_back([*not_begun, *run.gated])
+    try:
+        await pool.run()
+    finally:
+        await run.give_back([*pool.not_begun, *run.gated])
     await asyncio.gather(*run.calls)
     if run.gate in ("suspended", "down"):
         await ctx.calls.probe(await ctx.ledger.gate.look())
@@ -90,9 +92,11 @@ class _Submission:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.ended.wait(), options.slow_start.total_seconds())
         limit = options.submit_batch if calls.answers_lately else 1
-        claim = await self.ctx.ledger.claim(State.SCHEDULED, limit=limit, hide_for=options.submit_lease)
+        claim = await self.ctx.ledger.claim(
+            State.SCHEDULED, limit=limit, hide_for=options.batch_budget * 2, lease=options.submit_lease
+        )
         self.gate = claim.gate
-        calls.opening = claim.gate == "opening"
+        calls.opening = claim.gate in ("opening", "full")
         if claim.remaining and calls.answers_lately:
             # In a thread: a broker that is away would hold up every call that is in the air.
             wanted = -(-claim.remaining // options.submit_batch)
@@ -202,7 +206,7 @@ async def settle(ctx: Context, lineage: Lineage, delivery: Delivery) -> None:
             if not isinstance(again, Lineage):
                 break
             lineage = again
-        except LedgerUnavailable:
+        except LedgerError:
             if ctx.now() > intent.lease_until:
                 break
             await asyncio.sleep(_RECORD_AGAIN_AFTER_S)

@@ -20,7 +20,8 @@ from worker.engine.suspects import Suspects
 from worker.kinetic import KineticError, NotFound
 from worker.ledger import Outcome
 
-BATCH = 200
+BATCHES = 2
+"""Claimed at once, for each look under way: little enough that a closed gate is noticed soon."""
 T = TypeVar("T")
 
 
@@ -47,8 +48,8 @@ class _Looks(Generic[T]):
         self.looks = 0
         self.ended = 0
         self.times: dict[str, datetime] = {}
-        # Longer than this task can go on, so that no other worker looks at the same ones meanwhile.
-        self.hide_for = ctx.options.batch_budget + ctx.options.request_bound * 2
+        # What a worker that dies leaves behind others look at after this; a slow look may be made twice.
+        self.hide_for = ctx.options.batch_budget + ctx.options.request_bound / 2
 
     async def run(self) -> None:
         """Look at what is due, and set when to look again, also at what was not begun."""
@@ -61,8 +62,9 @@ class _Looks(Generic[T]):
             keep_going=lambda: self.ctx.calls.closings == closings and not self.ctx.stopping(),
         )
         try:
-            self.put_off(await pool.run())
+            await pool.run()
         finally:
+            self.put_off(pool.not_begun)
             await self.save_times()
 
     async def supply(self) -> Sequence[T]:
@@ -103,7 +105,9 @@ class _Clones(_Looks[Lineage]):
     """Looks at the clones of running lineages."""
 
     async def supply(self) -> Sequence[Lineage]:
-        claim = await self.ctx.ledger.claim(State.RUNNING, limit=BATCH, hide_for=self.hide_for)
+        claim = await self.ctx.ledger.claim(
+            State.RUNNING, limit=self.at_once * BATCHES, hide_for=self.hide_for
+        )
         found = await self.ctx.ledger.read(claim.members)
         return [each for each in found.values() if isinstance(each, Lineage) and each.state is State.RUNNING]
 
@@ -187,7 +191,7 @@ class _Tracked(_Looks[str]):
     """Looks at executions that someone named, whether or not a list shows them."""
 
     async def supply(self) -> Sequence[str]:
-        claim = await self.ctx.ledger.claim_tracked(limit=BATCH, hide_for=self.hide_for)
+        claim = await self.ctx.ledger.claim_tracked(limit=self.at_once * BATCHES, hide_for=self.hide_for)
         return claim.members
 
     async def work(self, uuid: str) -> None:

@@ -145,7 +145,7 @@ class _Trail:
         self._scope = asyncio.timeout_at(self._begun_s + patience.to_send)
         self.stage: Literal["pool", "connect", "tls"] = "pool"
         self.sent = False
-        self.asked_at = now()
+        self._begun_at = self.asked_at = now()
         self.answer: Answer | None = None
 
     def bound(self) -> asyncio.Timeout:
@@ -168,8 +168,10 @@ class _Trail:
     def _begin_sending(self) -> None:
         time_s = asyncio.get_running_loop().time()
         # A process that was paused (VM, swap) while it connected must not send on waking: its lease
-        # may be gone, and another worker may be about to send.
-        if time_s >= self._begun_s + self._patience.to_send:
+        # may be gone, and another worker may be about to send. The loop's clock stands still while the
+        # machine sleeps; the worker's goes on.
+        spent_s = max(time_s - self._begun_s, (self._now() - self._begun_at).total_seconds())
+        if spent_s >= self._patience.to_send:
             raise _TooLateError
         self._scope.reschedule(min(time_s + self._patience.after_sent, self._begun_s + self._patience.total))
         self.asked_at = self._now()

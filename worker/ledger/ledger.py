@@ -81,14 +81,19 @@ class Ledger:
         """Store a change, compare-and-set; see `Commits.commit`."""
         return await self._commits.commit(change, next_at=next_at, while_gate_open=while_gate_open)
 
-    async def claim(self, state: State, *, limit: int, hide_for: timedelta) -> Claim:
+    async def claim(
+        self, state: State, *, limit: int, hide_for: timedelta, lease: timedelta = timedelta(0)
+    ) -> Claim:
         """Claim up to `limit` lineages whose time in `state` has come; nothing while the gate is closed.
 
-        What is due for a retry call is claimed only as far as an opening gate has places; `hide_for` is then
-        the lease that the call will have.
+        Args:
+            state: in which they are.
+            limit: how many at most.
+            hide_for: how long others do not see them; what is not dealt with by then they claim.
+            lease: of the retry call that each will get: no more are claimed than an opening gate has places
+                for. Zero for everything else.
         """
-        purpose = "retry" if state is State.SCHEDULED else "look"
-        return await self._claim(self.keys.state(state), limit, hide_for, purpose)
+        return await self._claim(self.keys.state(state), limit, hide_for, lease)
 
     async def read(self, roots: Sequence[str]) -> dict[str, Lineage | LedgerFormatError]:
         """Return the lineages of those roots that have one, in one round trip."""
@@ -176,7 +181,7 @@ class Ledger:
 
     async def claim_tracked(self, *, limit: int, hide_for: timedelta) -> Claim:
         """Claim executions watched by name whose next look is due."""
-        return await self._claim(self.keys.tracked, limit, hide_for, "look")
+        return await self._claim(self.keys.tracked, limit, hide_for, timedelta(0))
 
     async def look_again(self, times: Mapping[str, datetime]) -> None:
         """Set when executions watched by name are looked at next."""
@@ -196,10 +201,10 @@ class Ledger:
         """Close the connection."""
         await self.connection.aclose()
 
-    async def _claim(self, index: str, limit: int, hide_for: timedelta, purpose: str) -> Claim:
+    async def _claim(self, index: str, limit: int, hide_for: timedelta, lease: timedelta) -> Claim:
         mark = self.clock.mark()
         keys = [index, self.keys.gate, self.keys.state(State.SUBMITTING)]
-        call = Call(script("claim"), keys, [limit, whole_ms(hide_for), purpose])
+        call = Call(script("claim"), keys, [limit, whole_ms(hide_for), whole_ms(lease)])
         now_ms, gate, remaining, *members = await run(self.connection, call)
         self.clock.hear(mark, now_ms)
         return Claim(tuple(members), remaining, gate)

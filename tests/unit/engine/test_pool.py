@@ -39,8 +39,9 @@ async def test_everything_is_worked_on_once() -> None:
         busy -= 1
 
     supply = Supply([1, 2, 3, 4, 5], [6, 7])
-    left = await Pool(supply, work, concurrency=3, budget=LONG, keep_going=lambda: True).run()
-    assert (sorted(done), left, most) == ([1, 2, 3, 4, 5, 6, 7], [], 3)
+    pool = Pool(supply, work, concurrency=3, budget=LONG, keep_going=lambda: True)
+    await pool.run()
+    assert (sorted(done), pool.not_begun, most) == ([1, 2, 3, 4, 5, 6, 7], [], 3)
 
 
 async def test_an_idle_pool_asks_once() -> None:
@@ -73,6 +74,7 @@ async def test_a_failure_lets_the_others_finish_and_starts_no_more() -> None:
     with pytest.raises(OSError, match="away"):
         await running
     assert finished == [0]
+    assert pool.not_begun == [2, 3]
 
 
 async def test_what_was_not_begun_is_given_back() -> None:
@@ -83,7 +85,8 @@ async def test_what_was_not_begun_is_given_back() -> None:
         done.append(item)
 
     pool = Pool(Supply([1, 2, 3, 4]), work, concurrency=1, budget=LONG, keep_going=lambda: len(done) < 2)
-    assert await pool.run() == [3, 4]
+    await pool.run()
+    assert pool.not_begun == [3, 4]
     assert done == [1, 2]
 
 

@@ -13,8 +13,10 @@ if job[1] ~= ARGV[1] then
     local says = gate_says(KEYS[2])
     if says ~= 'open' and says ~= 'opening' then return {now, says, ''} end
   end
-  if job[1] and tonumber(job[2]) > now then return {now, 'busy', ''} end
-  if job[3] and tonumber(job[3]) + ARGV[3] > now then return {now, 'early', ''} end
+  -- What lies farther ahead than it can was written before the server's clock was put back.
+  local till, begun_at = tonumber(job[2] or 0), tonumber(job[3] or 0)
+  if job[1] and till > now and till <= now + ARGV[2] then return {now, 'busy', ''} end
+  if begun_at <= now and begun_at + ARGV[3] > now then return {now, 'early', ''} end
   redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'until', now + ARGV[2], 'begun_at', now)
 end
 return {now, 'begun', job[4] or ''}

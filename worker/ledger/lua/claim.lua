@@ -4,14 +4,13 @@
 -- KEYS[1] index: member -> due time in ms   KEYS[2] hash of the gate
 -- KEYS[3] index of the retry calls under way
 -- ARGV[1] how many at most                  ARGV[2] ms to hide them
--- ARGV[3] "look" = nothing while the gate is closed, "retry" = and no more than it has places for while it
---         opens (ARGV[2] is then the lease of a call)
+-- ARGV[3] ms of a retry call's lease, to claim no more than an opening gate has places for; 0 = for a look
 -- Returns {server time in ms, what the gate says, due but not claimed, member, …}.
 
 local limit = tonumber(ARGV[1])
 local says, places = gate_says(KEYS[2])
-if ARGV[3] == 'retry' then
-  says, places = gate_for_retry(KEYS[2], KEYS[3], tonumber(ARGV[2]))
+if ARGV[3] ~= '0' then
+  says, places = gate_for_retry(KEYS[2], KEYS[3], tonumber(ARGV[3]))
   if says == 'opening' then limit = math.min(limit, places) end
 end
 if says ~= 'open' and says ~= 'opening' then return {now, says, 0} end

@@ -8,6 +8,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local FULLY_OPEN = 64
 -- A retry call that is longer under way does not hold a place while the gate opens.
 local PLACE_MS = 30000
+-- A pause that ends later than this was asked for before the server's clock was put back.
+local LONGEST_PAUSE_MS = 3700000
 
 -- Return what the gate says ("open", "opening", "suspended", "down" or "paused") and how many retry calls
 -- may be under way at once (0 while it is closed, -1 for any number).
@@ -17,9 +19,10 @@ local PLACE_MS = 30000
 local function gate_says(key)
   local gate = redis.call('HMGET', key, 'kind', 'until', 'opening_since', 'answered')
   if gate[1] then return gate[1], 0 end
-  if gate[2] and tonumber(gate[2]) > now then return 'paused', 0 end
+  local till = tonumber(gate[2] or 0)
+  if till > now and till <= now + LONGEST_PAUSE_MS then return 'paused', 0 end
   if not gate[3] then return 'open', -1 end
-  local seconds = math.min(math.floor((now - tonumber(gate[3])) / 1000), 30)
+  local seconds = math.max(0, math.min(math.floor((now - tonumber(gate[3])) / 1000), 30))
   local places = math.min(1 + tonumber(gate[4] or 0), 2 ^ seconds)
   if places >= FULLY_OPEN then return 'open', -1 end
   return 'opening', places
@@ -44,7 +47,8 @@ local function close_until_probed(key, kind, reason, detail, shortest, longest)
   local closings = tonumber(known[2] or 0)
   if not known[1] or now - tonumber(known[1]) > 600000 then closings = 0 end
   local pause = math.floor(math.min(shortest * 2 ^ math.min(closings, 30), longest))
-  redis.call('HDEL', key, 'opening_since', 'answered', 'heard_at', 'failing')
+  redis.call('HDEL', key, 'opening_since', 'answered', 'heard_at', 'failing', 'retry_heard_at', 'retry_failing',
+    'answered_begun', 'retry_answered_begun')
   redis.call('HSET', key, 'kind', kind, 'reason', reason, 'detail', detail, 'since', now)
   redis.call('HSET', key, 'probe_at', now + pause, 'pause', pause, 'closings', closings + 1)
 end
