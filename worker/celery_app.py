@@ -15,7 +15,6 @@ from urllib.parse import quote
 import billiard.pool
 from billiard.util import get_logger as get_pool_logger
 from celery import Celery, signals
-from kombu import Queue
 
 from config.logging import configure_logging
 from config.settings import Settings
@@ -96,9 +95,9 @@ def make_app(config: Settings) -> Celery:
         # One more try, on a new channel: without it a channel that broke once stays broken. Not more: a
         # tick that cannot be sent is dropped, the next one does as well.
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0.2},
-        # Two queues, read in turn: while the backlog is large, ticks of `submit` come faster than they are worked
-        # off, and behind them the looks at running clones and at calls in doubt would wait until they expire.
-        task_queues=[Queue(config.ledger.namespace), Queue(looks)],
+        # Two queues, read in turn: while the backlog is large, ticks of `submit` come faster than they are
+        # worked off, and behind them the looks at clones and at calls in doubt would wait until they expire.
+        task_queues={config.ledger.namespace: {}, looks: {}},
         task_default_queue=config.ledger.namespace,
         task_routes={f"kinetic_retry.{job}": {"queue": looks} for job in LOOKS},
         task_serializer="json",

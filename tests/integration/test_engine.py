@@ -12,10 +12,12 @@ import pytest
 
 from tests.support.examples import execution, submitting
 from tests.support.scripted_api import (
+    Script,
     ScriptedApi,
     accepting,
     answering,
     clone_then_lose_the_answer,
+    gone,
 )
 from worker.domain import transitions
 from worker.domain.delivery import Accepted, Conflict, Delivery, NotDelivered, Refused, Unclear
@@ -156,17 +158,17 @@ async def test_no_call_leaves_when_the_lease_is_too_short_for_it(
             "rate_limited",
         ),
         (NotDelivered("unauthorized", http_status=401, suspend=True), State.SCHEDULED, "unauthorized"),
-        (Refused("not_found", "no such execution", 404), State.REJECTED, "not_found"),
+        (gone, State.REJECTED, "not_found"),
         (Refused("validation_error", "path → bad", 422), State.REJECTED, "validation_error"),
         (Conflict("not failed"), State.SCHEDULED, "conflict"),
         (Unclear("read_timeout"), State.UNRESOLVED, "read_timeout"),
     ],
 )
 async def test_what_the_end_of_a_call_means(
-    ctx: Context, api: ScriptedApi, delivery: Delivery, state: State, reason: str
+    ctx: Context, api: ScriptedApi, delivery: Delivery | Script, state: State, reason: str
 ) -> None:
     """The delivery table; and only a clone spends an attempt."""
-    api.answers.append(answering(delivery))
+    api.answers.append(delivery if callable(delivery) else answering(delivery))
     api.add(failed("a"))
     await discover(ctx)
     await submit(ctx)
@@ -936,7 +938,7 @@ async def test_old_verdicts_are_forgotten(with_options: Callable[..., Context], 
     ctx = with_options(retention=timedelta(0))
     api.add(failed("a"), failed("b"))
     await discover(ctx)
-    api.answers.append(answering(Refused("not_found", "", 404)))
+    api.answers.append(gone)
     ctx.options = replace(ctx.options, submit_concurrency=1)
     await submit(ctx)
     assert await prune(ctx) == {"forgotten": 1}

@@ -1,8 +1,8 @@
 """Several workers of one ledger and one API, moved on one step at a time.
 
-A worker is a process: the real engine, ledger and gatekeeper on connections of its own. All of them share
-one event loop, which costs nothing: between two calls a process meets nobody, and every call stands still
-until the test moves it. The cluster owns what can happen to workers; what may not is in `laws`.
+All workers share one event loop, which costs nothing: between two calls a process meets nobody, and every
+call stands still until the test moves it. The cluster owns what can happen to workers; what may not is in
+`laws`.
 """
 
 from __future__ import annotations
@@ -12,126 +12,19 @@ import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import ModuleType
-from typing import Any, Literal
 from unittest.mock import patch
 
-from tests.model.calls import Call, Point, RedisCall, Server, connection_to
+from tests.model.calls import Call, Point, RedisCall, Server
 from tests.model.clockwork import Clock, Loop
-from tests.model.http import HttpCall, Wire, client_on, exchange
-from tests.model.kinetic_world import Habits, KineticWorld
-from worker.domain.lineage import Lineage, State
-from worker.domain.policy import Backoff, Jitter, Policy, PolicyBook
-from worker.engine import discover, prune, resolve, submit, watch
-from worker.engine.context import Context, Options
-from worker.kinetic import KineticError, client
-from worker.ledger import Ledger, LedgerError, records
-from worker.ledger.keys import Keys
-
-NAMESPACE = "model"
-JOBS: dict[str, Callable[[Context], Any]] = {
-    "discover": discover,
-    "submit": submit,
-    "watch": watch,
-    "resolve": resolve,
-    "prune": prune,
-}
-POLICY = Policy(
-    max_attempts=2,
-    backoff=Backoff.FIXED,
-    base_delay=timedelta(seconds=5),
-    jitter=Jitter.NONE,
-    deadline=timedelta(hours=12),
-)
-OPTIONS = Options(
-    request_bound=timedelta(seconds=10),
-    discovery_interval=timedelta(seconds=4),
-    discovery_sweep=timedelta(seconds=60),
-    submit_batch=3,
-    submit_concurrency=3,
-    submit_lease=timedelta(seconds=30),
-    resolve_interval=timedelta(seconds=4),
-    resolve_grace=timedelta(seconds=20),
-)
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """What differs from one example to the next."""
-
-    workers: int = 2
-    lists: bool = True
-    unclear: Literal["hold", "adopt", "retry"] = "hold"
-    policy: Policy = POLICY
-    habits: Habits = field(default_factory=Habits)
-
-
-class Log:
-    """Takes what the engine says and only counts it."""
-
-    def __init__(self, tally: Counter[str]) -> None:
-        self._tally = tally
-
-    def debug(self, event: str, **facts: Any) -> None:
-        self._tally[f"{event} {facts['outcome']}" if event == "commit_dropped" else event] += 1
-
-    info = warning = error = debug
-
-
-class Worker:
-    """One worker process: at most one task at a time, any number of calls at once."""
-
-    def __init__(self, cluster: Cluster, name: str) -> None:
-        self.name = name
-        self.job = ""
-        self.points: list[Point] = []
-        self.task: asyncio.Task[None] | None = None
-        self._cluster = cluster
-        self._introduced = False
-        ledger = Ledger(connection_to(cluster.server, self._perform), NAMESPACE, events_maxlen=10_000)
-        ledger.clock._uptime_s = cluster.clock.uptime_s
-        ledger.clock.hear(ledger.clock.mark(), cluster.clock.now_us() // 1000)  # instead of this machine's
-        deployment = cluster.deployment
-        api = client_on(Wire(cluster.world, self._perform), ledger.clock.now)
-        options = replace(OPTIONS, lists=deployment.lists, resolve_unclear=deployment.unclear)
-        policies = PolicyBook(deployment.policy)
-        self.ctx = Context(ledger, api, policies, options, random=lambda: 0.0, log=Log(cluster.tally))
-
-    @property
-    def idle(self) -> bool:
-        return self.task is None or self.task.done()
-
-    def start(self, job: str) -> None:
-        assert self.idle
-        self.job = job
-        self.task = self._cluster.loop.create_task(self._run(JOBS[job]))
-        self._cluster.loop.settle()
-
-    async def _run(self, use_case: Callable[[Context], Any]) -> None:
-        """Do what `worker.runtime` does around a task."""
-        try:
-            if not self._introduced:
-                await self.ctx.ledger.begin(self.ctx.waited())
-                self._introduced = True
-            await use_case(self.ctx)
-            await self.ctx.calls.flush()
-        except LedgerError as error:
-            self._cluster.tally[f"task ended by {type(error).__name__}"] += 1
-        except KineticError as error:
-            self._cluster.complaints.append(f"{self.job} let an error of the API through: {error}")
-        except Exception as error:  # noqa: BLE001  # a use case must not fail in any other way
-            self._cluster.complaints.append(f"{self.job} failed with {error!r}")
-
-    def _perform(self, call: Call) -> asyncio.Future[Any]:
-        if isinstance(call, HttpCall) and call.is_retry:
-            self._cluster.retry_is_sent(call.uuid)
-        point = Point(call, self._cluster.loop.create_future())
-        self.points.append(point)
-        return point.future
+from tests.model.kinetic_world import KineticWorld
+from tests.model.process import NAMESPACE, OPTIONS, Deployment, Surroundings, Worker
+from tests.model.records import Records
+from tests.model.wire import HttpCall, exchange
+from worker.domain.lineage import State
+from worker.kinetic import client
 
 
 class Cluster:
@@ -151,9 +44,9 @@ class Cluster:
         self.tally = Counter() if tally is None else tally
         self.clock = Clock()
         self.loop = Loop(self.clock)
-        self.world = KineticWorld(self.clock, deployment.habits)
+        self.world = KineticWorld(self.clock, deployment.habits, guesses=deployment.unclear != "hold")
         self.complaints = self.world.complaints
-        self.keys = Keys(NAMESPACE)
+        self.ledger = Records(server, NAMESPACE, self.clock)
         self.network: list[Call] = []
         self.steps = 0
         self.story: list[str] = []
@@ -163,12 +56,15 @@ class Cluster:
         for module in _modules_that_measure():
             self._patches.enter_context(patch.object(module, "time", self.clock))
         self._abandoned: list[Worker] = []
+        self._around = Surroundings(
+            server, self.world, self.loop, deployment, self.tally, self.complaints, self._retry_is_sent
+        )
         server.begin_anew(self.clock.now_us())
         self.workers = [self._new_worker() for _ in range(deployment.workers)]
         self._first_start()
 
     def _new_worker(self) -> Worker:
-        return Worker(self, f"w{next(self._numbers)}")
+        return Worker(f"w{next(self._numbers)}", self._around)
 
     def _first_start(self) -> None:
         """Start the worker for the first time, an hour after a failure that is none of its business."""
@@ -210,7 +106,7 @@ class Cluster:
     def lose(self, worker: Worker, point: Point, *, late: bool = False, loss: str = "read_timeout") -> None:
         """Let the caller give up. A request that had not arrived may still do so `late`.
 
-        `loss` is one of `http.LOSSES`.
+        `loss` is one of `wire.LOSSES`.
         """
         kind = "redis"
         if isinstance(point.call, HttpCall):
@@ -219,6 +115,8 @@ class Cluster:
         self._step(f"{kind} {'answer' if point.arrived else 'request'} lost", _whose(worker, point))
         if late and not point.arrived:
             self.network.append(point.call)
+            if isinstance(point.call, HttpCall):
+                point.call.is_given_up()
         point.lose()
         self._wake(worker, point)
 
@@ -232,18 +130,16 @@ class Cluster:
     def crash(self, worker: Worker, *, late: bool = False) -> Worker:
         """Kill a worker where it stands and start another. What it had sent may still arrive `late`."""
         self._step("crash", f"{worker.name} {worker.job}")
-        for point in worker.points:
-            if not point.arrived and late:
-                self.network.append(point.call)
-        worker.points = []
+        under_way = [point.call for point in worker.die() if not point.arrived]
+        self.network += under_way if late else []
         self._abandoned.append(worker)
         place = self.workers.index(worker)
         self.workers[place] = self._new_worker()
         return self.workers[place]
 
-    def arrive_late(self, index: int) -> None:
+    def arrive_late(self, call: Call) -> None:
         """Let a call arrive whose caller is gone."""
-        call = self.network.pop(index)
+        self.network.remove(call)
         self._step("arrived after its caller was gone", call.what)
         call.arrive()
         self.judge()
@@ -262,11 +158,6 @@ class Cluster:
     def environment(self, what: str, which: str = "") -> None:
         """Count a step of the world around the workers."""
         self._step(what, which)
-
-    def track(self, uuids: list[str]) -> None:
-        """Put executions under watch by name, as a person does where there is no list."""
-        since = [("HSETNX", self.keys.tracked_since, uuid, self.clock.now_us() // 1000) for uuid in uuids]
-        self.server.run([*since, *(("ZADD", self.keys.tracked, "NX", 0, uuid) for uuid in uuids)])
 
     def advance_quietly(self, seconds: float) -> None:
         """Let time pass without counting a step."""
@@ -311,9 +202,9 @@ class Cluster:
                 self.advance_quietly(0.5)
         raise AssertionError(f"{worker.job} of {worker.name} does not end")
 
-    def retry_is_sent(self, uuid: str) -> None:
+    def _retry_is_sent(self, uuid: str) -> None:
         """Look at the ledger at the moment at which a retry call leaves (laws 3 and 8, and the lease)."""
-        lineage = self.lineage_of(uuid)
+        lineage = self.ledger.lineage_of(uuid)
         if uuid == self.old_failure.uuid:
             self.complaints.append("a failure from before the first start was retried")
         if lineage is None or lineage.state is not State.SUBMITTING or not lineage.intent:
@@ -322,28 +213,6 @@ class Cluster:
             self.complaints.append(f"a retry call for {uuid} left when its lease was too short for it")
         elif lineage.intent.of != uuid:
             self.complaints.append(f"the intent on record is for {lineage.intent.of}, the call for {uuid}")
-
-    def lineage_of(self, uuid: str) -> Lineage | None:
-        """Return the lineage that an execution belongs to, past all workers."""
-        (root,) = self.server.run([("HGET", self.keys.clones, uuid)])
-        (text,) = self.server.run([("GET", self.keys.lineage(root or uuid))])
-        return records.load(root or uuid, text) if text else None
-
-    def something_is_due(self) -> bool:
-        due = ("ZCOUNT", self.keys.state(State.SCHEDULED), "-inf", self.clock.now_us() // 1000)
-        return self.server.run([due]) != [0]
-
-    def lineages(self) -> dict[str, Lineage]:
-        """Return every lineage by its root, past all workers."""
-        (keys,) = self.server.run([("KEYS", self.keys.lineage("*"))])
-        texts = self.server.run([("GET", key) for key in sorted(keys)])
-        roots = [key.rpartition(":")[2] for key in sorted(keys)]
-        return {root: records.load(root, text) for root, text in zip(roots, texts, strict=True)}
-
-    def chronicle(self) -> list[str]:
-        """Return the ledger's own story, one line for each event."""
-        (entries,) = self.server.run([("XRANGE", self.keys.events, "-", "+")])
-        return [f"{each['root']}: {each['event']} {each['data']}" for _, each in entries]
 
     def close(self) -> None:
         """End every task without letting its clean-up meet anybody."""

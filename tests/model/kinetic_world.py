@@ -14,7 +14,7 @@ from typing import Any
 from tests.model.clockwork import Clock
 
 FINAL = ("completed", "failed")
-POSTS_TO_THE_SAME = "a failed execution was cloned more than once"
+CLONED_TWICE = "a failed execution was cloned more than once"
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Habits:
         skew: its clock minus the true time.
         in_place: it runs the failed execution again instead of cloning it.
         clone_status: what a clone is at once: `queued`, or ended in the same instant.
-        trouble: how every call ends, without effect, until it is over: one of `http.WITHOUT_EFFECT`, or "".
+        trouble: how every call ends, without effect, until it is over: one of `wire.WITHOUT_EFFECT`, or "".
         answer_takes_s: how long the answer to a call is under way.
     """
 
@@ -69,10 +69,17 @@ class Habits:
 
 @dataclass
 class KineticWorld:
-    """All executions of one example, and the judgement over what was done to them."""
+    """All executions of one example, and the judgement over what was done to them.
+
+    Attributes:
+        guesses: the worker may take for a clone what may be one. Then two failures can swap their clones, and
+            only their number tells whether there are too many.
+        complaints: what must not have happened.
+    """
 
     clock: Clock
     habits: Habits
+    guesses: bool = False
     runs: dict[str, Run] = field(default_factory=dict)
     clones: Counter[str] = field(default_factory=Counter)
     complaints: list[str] = field(default_factory=list)
@@ -122,8 +129,11 @@ class KineticWorld:
             self.end(run, status)
             return 201, run
         self.clones[uuid] += 1
-        if self.clones[uuid] > 1:
-            self.complaints.append(f"{POSTS_TO_THE_SAME}: {uuid}")
+        failures = sum(each.status == "failed" for each in self.runs.values())
+        if self.clones[uuid] > 1 and not self.guesses:
+            self.complaints.append(f"{CLONED_TWICE}: {uuid}")
+        elif self.clones.total() > failures:
+            self.complaints.append(f"{self.clones.total()} clones were made of {failures} failures")
         clone = self.add(status, run.version, run.payload)
         clone.parent = uuid
         return 201, clone

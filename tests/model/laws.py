@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 
 from tests.model.cluster import Cluster
 from tests.model.kinetic_world import FINAL, Run
+from tests.model.process import OPTIONS, Worker
 from worker.domain.lineage import Lineage, State
-from worker.ledger.clock import from_ms
 
 MOST_ROUNDS = 60
 UNFINISHED = (State.SCHEDULED, State.SUBMITTING, State.UNRESOLVED, State.RUNNING)
@@ -18,7 +17,6 @@ def heal(cluster: Cluster) -> None:
     """End every trouble and let the workers work until nothing is left to do."""
     world = cluster.world
     world.habits.trouble, world.habits.clone_status = "", "queued"
-
     for worker in cluster.workers:
         cluster.finish(worker)
     cluster.network.clear()
@@ -26,8 +24,9 @@ def heal(cluster: Cluster) -> None:
     for round_number in range(MOST_ROUNDS):
         end_all_runs(cluster)
         worker = cluster.workers[round_number % len(cluster.workers)]
-        for job in ("resolve", "discover", "submit", "watch"):
+        for job in ("discover", "submit", "watch"):
             cluster.run_to_end(worker, job)
+        resolve_for_the_grace(cluster, worker)
         if not at_rest(cluster):
             at_rest_since = None
         elif at_rest_since is None:
@@ -35,13 +34,24 @@ def heal(cluster: Cluster) -> None:
         elif looked_at(cluster) > at_rest_since:
             return
         cluster.advance_quietly(31)
-    left = {root: each.state.value for root, each in cluster.lineages().items() if each.state in UNFINISHED}
+    left = {
+        root: each.state.value for root, each in cluster.ledger.lineages().items() if each.state in UNFINISHED
+    }
     raise AssertionError(f"still at work after {MOST_ROUNDS} rounds: {left}")
+
+
+def resolve_for_the_grace(cluster: Cluster, worker: Worker) -> None:
+    """Let a worker resolve as often as it would, until the grace has passed or nothing is in doubt."""
+    for _ in range(8):
+        if not cluster.ledger.in_doubt():
+            return
+        cluster.run_to_end(worker, "resolve")
+        cluster.advance_quietly(OPTIONS.resolve_interval.total_seconds())
 
 
 def at_rest(cluster: Cluster) -> bool:
     return all(run.ended for run in cluster.world.runs.values()) and not any(
-        each.state in UNFINISHED for each in cluster.lineages().values()
+        each.state in UNFINISHED for each in cluster.ledger.lineages().values()
     )
 
 
@@ -50,11 +60,9 @@ def looked_at(cluster: Cluster) -> datetime:
 
     Where there is no list: now, once nothing is watched by name any more.
     """
-    questions = [("HGET", cluster.keys.job("discover"), "memory"), ("ZCARD", cluster.keys.tracked)]
-    memory, tracked = cluster.server.run(questions)
-    if not cluster.deployment.lists:
-        return cluster.started_at if tracked else cluster.clock.now()
-    return from_ms(json.loads(memory or "{}").get("swept_at") or 0)
+    if cluster.deployment.lists:
+        return cluster.ledger.swept_at()
+    return cluster.started_at if cluster.ledger.tracked() else cluster.clock.now()
 
 
 def end_all_runs(cluster: Cluster) -> None:
@@ -66,7 +74,7 @@ def end_all_runs(cluster: Cluster) -> None:
 
 def check(cluster: Cluster) -> None:
     """Hold the record of the API and the ledger against the laws."""
-    lineages = cluster.lineages()
+    lineages = cluster.ledger.lineages()
     wrong = [
         *cluster.complaints,
         *(each for lineage in lineages.values() for each in _wrong_with(cluster, lineage)),
@@ -141,10 +149,10 @@ def _given_to_a_person(owner: Lineage, clone: Run, clones_own: Lineage | None) -
 
 def nothing_comes_back(cluster: Cluster) -> None:
     """Long after, when all verdicts are forgotten, nothing that is over begins anew."""
-    held = {root for root, each in cluster.lineages().items() if each.state is State.HELD}
+    held = {root for root, each in cluster.ledger.lineages().items() if each.state is State.HELD}
     calls = cluster.world.clones.total()
     cluster.advance_quietly(timedelta(days=31).total_seconds())
     for job in ("prune", "discover", "submit"):
         cluster.run_to_end(cluster.workers[0], job)
-    assert set(cluster.lineages()) == held
+    assert set(cluster.ledger.lineages()) == held
     assert cluster.world.clones.total() == calls

@@ -8,6 +8,7 @@ rest.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -16,19 +17,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from tests.model import laws
-from tests.model.calls import Point, Server
-from tests.model.cluster import JOBS, Cluster, Deployment, Worker
-from tests.model.http import LOSSES, WITHOUT_EFFECT, HttpCall
+from tests.model.calls import Call, Point, Server
+from tests.model.cluster import Cluster
 from tests.model.kinetic_world import Habits, Run
+from tests.model.process import JOBS, Deployment, Worker
+from tests.model.wire import LOSSES, WITHOUT_EFFECT, HttpCall
 
 NUMBER = st.integers(0, 11)
 PAYLOADS: dict[str, Any] = {"same": {"claim": "same"}, "null": None}
-PAYLOAD_KINDS = ["own", "own", "own", "same", "null"]
+MIXTURES = [["own"], ["own", "own", "same"], ["own", "same", "null"]]
+"""Payloads of an example. Beside one that is empty none is distinctive, for what is not shown may be any."""
 HABITS = st.builds(
     Habits,
     skew=st.sampled_from([0, 0, -90, -7, 3, 90]).map(lambda seconds: timedelta(seconds=seconds)),
     in_place=st.sampled_from([False, False, False, False, True]),
-    page_size=st.sampled_from([2, 1, 5]),
+    page_size=st.sampled_from([3, 2, 8]),
     answer_takes_s=st.sampled_from([0, 0, 0, 0.3, 3]),
 )
 DEPLOYMENT = st.builds(
@@ -46,7 +49,8 @@ WEIGHTS = {
     "start": 4,
     "start_discover": 3,
     "start_resolve": 3,
-    "a_call_leaves": 5,
+    "an_intent_is_recorded": 3,
+    "a_call_leaves": 4,
     "a_call_is_lost": 4,
     "a_call_is_turned_away": 1,
     "lose": 2,
@@ -63,10 +67,6 @@ WEATHER: list[tuple[str, str]] = [
     ("clone_status", "queued"),
     ("clone_status", "failed"),
     ("clone_status", "completed"),
-    ("trouble", ""),
-    ("trouble", ""),
-    ("trouble", ""),
-    ("trouble", ""),
     ("trouble", "never sent"),
     ("trouble", "error"),
     ("trouble", "unauthorized"),
@@ -87,6 +87,7 @@ class Machine(RuleBasedStateMachine):
         self._server = server
         self._tally = tally
         self._cluster: Cluster | None = None
+        self._payloads: list[str] = []
 
     @property
     def cluster(self) -> Cluster:
@@ -95,14 +96,16 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(
         deployment=DEPLOYMENT,
-        failures=st.lists(st.sampled_from(PAYLOAD_KINDS), min_size=1, max_size=4),
+        payloads=st.sampled_from(MIXTURES),
+        failures=st.integers(1, 4),
     )
-    def deploy(self, deployment: Deployment, failures: list[str]) -> None:
+    def deploy(self, deployment: Deployment, payloads: list[str], failures: int) -> None:
         """Begin with a few failures that are known and due, so that retry calls are near."""
         self._cluster = Cluster(self._server, deployment, self._tally)
         self._tally["examples"] += 1
-        for payload in failures:
-            self._add("failed", payload)
+        self._payloads = payloads
+        for number in range(failures):
+            self._add("failed", number)
         if deployment.lists:
             self.cluster.run_to_end(self.cluster.workers[0], "discover")
         else:
@@ -129,7 +132,8 @@ class Machine(RuleBasedStateMachine):
                 self._count_verdicts()
                 laws.nothing_comes_back(self.cluster)
         finally:
-            note("\n".join([*self.cluster.story, *self.cluster.chronicle()]))
+            note("\n".join(["The steps:", *self.cluster.story]))
+            note("\n".join(["The ledger's events:", *self.cluster.ledger.chronicle()]))
             self.cluster.close()
 
     # Workers at work
@@ -161,30 +165,41 @@ class Machine(RuleBasedStateMachine):
             self._go_on_with(chosen, 100)
 
     def the_others_work(self, which: int, how: int) -> None:
-        """Let everyone but one go on for a while, as if that one were stopped."""
-        stopped = self._standing(which)
+        """Let all, or all but one, go on for a while; what was given up may arrive meanwhile."""
+        stopped = self._standing(which) if which % 3 else None
         others = [each for each in self.cluster.workers if each is not stopped]
-        self.cluster.advance(_nth([4, 12, 31], how))
         for other in others:
             self._go_on_with(other, 100)
+        self.cluster.advance(_nth([4, 12, 31], how))
+        self._trouble_is_over()
         for job in _nth([("resolve", "submit"), ("resolve", "discover", "submit", "watch")], how // 3):
             for other in others[: 1 + how % 2]:
                 if other.idle:
                     self.cluster.start(other, job)
                     self._go_on_with(other, 100)
+        if how // 6:
+            self.arrive_late(which, how)
+
+    def an_intent_is_recorded(self, which: int, how: int) -> None:
+        """Submit until an intent is on record and its worker does not know yet."""
+        self._submit_until(which, how, lambda point: point.call.what.startswith("commit") and point.arrived)
 
     def a_call_leaves(self, which: int, how: int) -> None:
-        """Submit until a retry call stands still; of a new failure when nothing is due."""
+        """Submit until a retry call stands still on its way."""
+        self._submit_until(which, how, self._is_retry)
+
+    def _submit_until(self, which: int, how: int, wanted: Callable[[Point], bool]) -> None:
+        """Submit until a call of a certain kind stands still; of a new failure when nothing is due."""
         if not any(each.idle for each in self.cluster.workers):
-            return
-        if not self.cluster.something_is_due():
-            self._add("failed", _nth(PAYLOAD_KINDS, how))
+            self._go_on_with(_nth(self.cluster.workers, which), 100)
+        if not self.cluster.ledger.something_is_due():
+            self._add("failed", how)
             if found := self._start(which, "discover" if self.cluster.deployment.lists else "watch"):
                 self._go_on_with(found, 100)
             self.cluster.advance(6)
         if chosen := self._start(which, "submit"):
             for _ in range(30):
-                if chosen.points and not self._retry_calls(chosen):
+                if chosen.points and not any(map(wanted, chosen.points)):
                     self.cluster.go_on(chosen, chosen.points[0])
 
     # Workers and wires in trouble
@@ -195,6 +210,8 @@ class Machine(RuleBasedStateMachine):
             if how % 3 == 0:
                 self.cluster.go_on(*found)
             self.cluster.lose(*found, late=how % 3 == 1, loss=_nth(list(LOSSES), how // 3))
+            if which % 2:
+                self._go_on_with(found[0], 60)
 
     def a_call_is_turned_away(self, which: int, how: int) -> None:
         if found := self._retry_call(which, how):
@@ -221,17 +238,22 @@ class Machine(RuleBasedStateMachine):
             self.cluster.crash(chosen, late=how % 2 == 1)
 
     def arrive_late(self, which: int, how: int) -> None:
-        if self.cluster.network:
-            self.cluster.arrive_late(which % len(self.cluster.network))
+        """Let what was given up arrive all the same, retry calls first."""
+        network = self.cluster.network
+        retries: list[Call] = [each for each in network if isinstance(each, HttpCall) and each.is_retry]
+        if network:
+            self.cluster.arrive_late(_nth(retries or network, which))
 
     def advance(self, which: int, how: int) -> None:
         self.cluster.advance(_nth(SECONDS, how))
+        if which % 2:
+            self._trouble_is_over()
 
     # The world around them
 
     def an_execution_appears(self, which: int, how: int) -> None:
         """Fail anew, or be an ordinary run that somebody else began: a stranger."""
-        self._add(_nth(["failed", "queued", "completed"], how), _nth(PAYLOAD_KINDS, which))
+        self._add(_nth(["failed", "queued", "completed"], how), which)
 
     def a_run_ends(self, which: int, how: int) -> None:
         running = [run for run in self.cluster.world.runs.values() if not run.ended]
@@ -250,6 +272,11 @@ class Machine(RuleBasedStateMachine):
             name, value = _nth(WEATHER, how)
             self.cluster.environment(f"{name} is now {value or 'none'}")
             setattr(self.cluster.world.habits, name, value)
+
+    def _trouble_is_over(self) -> None:
+        if self.cluster.world.habits.trouble:
+            self.cluster.environment("trouble is over")
+            self.cluster.world.habits.trouble = ""
 
     # Choosing
 
@@ -276,26 +303,26 @@ class Machine(RuleBasedStateMachine):
             self.a_call_leaves(which, how)
         return None
 
+    def _retry_calls(self, worker: Worker) -> list[tuple[Worker, Point]]:
+        return [(worker, each) for each in worker.points if self._is_retry(each)]
+
     @staticmethod
-    def _retry_calls(worker: Worker) -> list[tuple[Worker, Point]]:
-        """Return the retry calls of a worker that have not arrived."""
-        return [
-            (worker, each)
-            for each in worker.points
-            if isinstance(each.call, HttpCall) and each.call.is_retry and not each.arrived
-        ]
+    def _is_retry(point: Point) -> bool:
+        """Whether it is a retry call that has not arrived."""
+        return isinstance(point.call, HttpCall) and point.call.is_retry and not point.arrived
 
     def _go_on_with(self, worker: Worker, moments: int) -> None:
         for _ in range(moments):
             if worker.points:
                 self.cluster.go_on(worker, worker.points[0])
 
-    def _add(self, status: str, payload: str) -> None:
+    def _add(self, status: str, which: int) -> None:
         """Add an execution; one whose payload is not its own never comes alone.
 
         A single stranger with the payload of an unclear call looks like its clone in every respect: that
         one is taken for it, and the design says so. What is shared is known to be.
         """
+        payload = _nth(self._payloads, which)
         own = {"claim": len(self.cluster.world.runs)}
         run = self.cluster.world.add(status, "v1", PAYLOADS.get(payload, own))
         self.cluster.environment("failure" if status == "failed" else "stranger", f"{run.uuid} ({payload})")
@@ -303,10 +330,10 @@ class Machine(RuleBasedStateMachine):
             for _ in range(2):
                 self.cluster.world.add("completed", "v1", PAYLOADS[payload])
         if not self.cluster.deployment.lists:
-            self.cluster.track([run.uuid])
+            self.cluster.ledger.track([run.uuid])
 
     def _count_verdicts(self) -> None:
-        for lineage in self.cluster.lineages().values():
+        for lineage in self.cluster.ledger.lineages().values():
             self._tally[f"lineage {lineage.state.value}: {lineage.reason}"] += 1
             for attempt in lineage.attempts:
                 how = "201" if attempt.evidence == "201" else attempt.evidence.partition(":")[0]

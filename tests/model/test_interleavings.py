@@ -9,12 +9,12 @@ import pytest
 
 from tests.model import laws
 from tests.model.calls import Point, Server
-from tests.model.cluster import OPTIONS, Cluster, Deployment, Worker
+from tests.model.cluster import Cluster
 from tests.model.kinetic_world import Habits
+from tests.model.process import OPTIONS, Deployment, Worker
 from worker.domain.lineage import Lineage, State
 
 PAST_THE_LEASE_S = OPTIONS.submit_lease.total_seconds() + 1
-PAST_THE_GRACE_S = OPTIONS.resolve_grace.total_seconds() + 1
 Deploy = Callable[..., Cluster]
 
 
@@ -59,7 +59,7 @@ def submit_until(cluster: Cluster, worker: Worker, call: str) -> Point:
 
 def the_lineage(cluster: Cluster) -> Lineage:
     """Return the one lineage there is."""
-    (lineage,) = cluster.lineages().values()
+    (lineage,) = cluster.ledger.lineages().values()
     return lineage
 
 
@@ -85,7 +85,7 @@ def test_a_clone_fails_and_is_listed_before_its_201_is_processed(deploy: Deploy,
             cluster.go_on(reader, reader.points[0])
     cluster.finish(submitter)
     cluster.finish(reader)
-    assert list(cluster.lineages()) == ["e2"]
+    assert list(cluster.ledger.lineages()) == ["e2"]
     assert cluster.world.clones == {"e2": 1}
     settle(cluster)
 
@@ -106,7 +106,7 @@ def test_a_clone_fails_and_is_listed_while_its_call_is_resolved(deploy: Deploy, 
             cluster.go_on(reader, reader.points[0])
     cluster.run_to_end(submitter, "resolve")
     cluster.finish(reader)
-    assert list(cluster.lineages()) == ["e2"]
+    assert list(cluster.ledger.lineages()) == ["e2"]
     settle(cluster)
 
 
@@ -128,9 +128,7 @@ def test_a_worker_that_stalls_past_its_lease_meets_what_others_made_of_it(cluste
     stalled, other = cluster.workers
     cluster.go_on(stalled, submit_until(cluster, stalled, "commit"))
     cluster.advance(PAST_THE_LEASE_S)
-    cluster.run_to_end(other, "resolve")
-    cluster.advance(PAST_THE_GRACE_S)
-    cluster.run_to_end(other, "resolve")
+    laws.resolve_for_the_grace(cluster, other)
     assert the_lineage(cluster).reason == "no_clone_found"
     cluster.run_to_end(other, "submit")
     cluster.finish(stalled)
@@ -143,9 +141,7 @@ def test_a_worker_that_stalls_with_the_call_in_its_hands_does_not_send(cluster: 
     stalled, other = cluster.workers
     submit_until(cluster, stalled, "retry e2")
     cluster.advance(PAST_THE_LEASE_S)
-    cluster.run_to_end(other, "resolve")
-    cluster.advance(PAST_THE_GRACE_S)
-    cluster.run_to_end(other, "resolve")
+    laws.resolve_for_the_grace(cluster, other)
     cluster.run_to_end(other, "submit")
     cluster.finish(stalled)
     assert cluster.world.clones == {"e2": 1}
@@ -190,10 +186,10 @@ def test_two_workers_see_the_same_failure(cluster: Cluster) -> None:
     cluster.advance(60)
     cluster.run_to_end(other, "discover")
     cluster.run_to_end(other, "submit")
-    before = cluster.lineages()["e3"]
+    before = cluster.ledger.lineages()["e3"]
     cluster.go_on(stalled, begun)
     cluster.finish(stalled)
-    assert cluster.lineages()["e3"] == before
+    assert cluster.ledger.lineages()["e3"] == before
     assert cluster.tally["commit_dropped stale"] == 1
 
 
@@ -216,7 +212,7 @@ def test_a_crash_between_intent_and_call(cluster: Cluster, late: bool) -> None:
     submit_until(cluster, worker, "retry e2")
     cluster.crash(worker, late=late)
     if late:
-        cluster.arrive_late(0)
+        cluster.arrive_late(cluster.network[0])
     settle(cluster)
 
 
@@ -242,7 +238,7 @@ def test_a_call_that_arrives_after_its_caller_gave_up(cluster: Cluster) -> None:
     cluster.run_to_end(other, "resolve")
     cluster.run_to_end(other, "submit")
     cluster.advance(8)
-    cluster.arrive_late(0)
+    cluster.arrive_late(cluster.network[0])
     settle(cluster)
 
 
@@ -278,7 +274,7 @@ def test_an_intent_that_arrives_after_its_caller_gave_up(cluster: Cluster) -> No
     cluster.advance(PAST_THE_LEASE_S)
     cluster.run_to_end(other, "submit")
     before = the_lineage(cluster)
-    cluster.arrive_late(0)
+    cluster.arrive_late(cluster.network[0])
     assert the_lineage(cluster) == before
     settle(cluster)
 
@@ -289,11 +285,10 @@ def test_a_clone_that_is_a_root_already_is_not_taken(deploy: Deploy) -> None:
     worker, other = cluster.workers
     call = submit_until(cluster, worker, "retry e2")
     cluster.go_on(worker, call)
-    in_doubt = cluster.keys.state(State.SUBMITTING)
-    cluster.server.run([("ZREM", in_doubt, "e2")])  # as if nobody had been in doubt
+    cluster.ledger.hide("e2", State.SUBMITTING)  # as if nobody had been in doubt
     cluster.run_to_end(other, "discover")
     cluster.finish(worker)
-    lineages = cluster.lineages()
+    lineages = cluster.ledger.lineages()
     assert lineages["e2"].reason == "clone_has_own_lineage"
     assert not lineages["e2"].attempts
 
@@ -304,12 +299,12 @@ def test_a_root_that_was_taken_as_a_clone_meanwhile_is_not_begun(deploy: Deploy)
     worker, other = cluster.workers
     call = submit_until(cluster, worker, "retry e2")
     cluster.go_on(worker, call)
-    cluster.server.run([("ZREM", cluster.keys.state(State.SUBMITTING), "e2")])
+    cluster.ledger.hide("e2", State.SUBMITTING)
     cluster.start(other, "discover")
     until(cluster, other, "commit")
     cluster.finish(worker)
     cluster.finish(other)
-    assert list(cluster.lineages()) == ["e2"]
+    assert list(cluster.ledger.lineages()) == ["e2"]
     assert cluster.tally["commit_dropped taken"] == 1
 
 
@@ -320,9 +315,7 @@ def test_a_late_201_settles_what_was_held(deploy: Deploy) -> None:
     call = submit_until(cluster, stalled, "retry e2")
     cluster.go_on(stalled, call)
     cluster.advance(PAST_THE_LEASE_S)
-    cluster.run_to_end(other, "resolve")
-    cluster.advance(PAST_THE_GRACE_S)
-    cluster.run_to_end(other, "resolve")
+    laws.resolve_for_the_grace(cluster, other)
     assert the_lineage(cluster).state is State.HELD
     cluster.finish(stalled)
     assert the_lineage(cluster).newest.evidence == "201"
@@ -346,8 +339,7 @@ def test_the_clone_of_a_call_under_way_is_no_proof_for_another(deploy: Deploy) -
     assert mine.call.what != theirs.call.what
     cluster.lose(other, theirs)
     cluster.finish(other)
-    cluster.advance(PAST_THE_GRACE_S)
-    cluster.run_to_end(other, "resolve")
+    laws.resolve_for_the_grace(cluster, other)
     cluster.finish(worker)
     laws.heal(cluster)
     laws.check(cluster)
@@ -369,7 +361,7 @@ def test_equal_payloads_share_one_clone(deploy: Deploy) -> None:
     laws.heal(cluster)
     laws.check(cluster)
     assert cluster.world.clones == {"e2": 1}
-    assert {each.state for each in cluster.lineages().values()} == {State.HELD}
+    assert {each.state for each in cluster.ledger.lineages().values()} == {State.HELD}
 
 
 @pytest.mark.parametrize("skew_s", [0, -2, 2])
@@ -385,9 +377,7 @@ def test_a_worker_whose_clock_runs_ahead_finds_its_clone_all_the_same(deploy: De
     cluster.go_on(worker, until(cluster, worker, "retry e2"))
     cluster.crash(worker)
     cluster.advance(PAST_THE_LEASE_S)
-    while the_lineage(cluster).state in (State.SUBMITTING, State.UNRESOLVED):
-        cluster.run_to_end(other, "resolve")
-        cluster.advance(PAST_THE_GRACE_S)
+    laws.resolve_for_the_grace(cluster, other)
     assert the_lineage(cluster).newest.clone == "e3"
     settle(cluster)
 
@@ -400,12 +390,22 @@ def test_a_slow_list_tells_the_clock_of_the_api_all_the_same(deploy: Deploy, ske
     cluster.go_on(worker, submit_until(cluster, worker, "retry e2"))
     cluster.crash(worker)
     cluster.advance(PAST_THE_LEASE_S)
-    while the_lineage(cluster).state in (State.SUBMITTING, State.UNRESOLVED):
-        cluster.start(other, "resolve")
-        listing = until(cluster, other, "list")
-        cluster.go_on(other, listing)
-        cluster.advance(4)
-        cluster.finish(other)
-        cluster.advance(PAST_THE_GRACE_S)
+    cluster.world.habits.answer_takes_s = 4
+    laws.resolve_for_the_grace(cluster, other)
     assert the_lineage(cluster).state is State.RUNNING
+    settle(cluster)
+
+
+def test_a_list_that_takes_long_to_read_proves_something_in_the_end(deploy: Deploy) -> None:
+    """Reading it takes longer than the pause after which the API counts as having stood still."""
+    cluster = deploy(Habits(page_size=1))
+    worker, other = cluster.workers
+    submit_until(cluster, worker, "retry e2")
+    cluster.crash(worker)
+    for _ in range(6):
+        cluster.world.add("completed", "v2", None)
+    cluster.advance(PAST_THE_LEASE_S)
+    cluster.world.habits.answer_takes_s = 2
+    laws.resolve_for_the_grace(cluster, other)
+    assert the_lineage(cluster).reason == "no_clone_found"
     settle(cluster)

@@ -18,6 +18,7 @@ MOVES_PER_EXAMPLE = 100
 STEPS_PER_EXAMPLE = 600
 """With some to spare: a move is none to a hundred steps."""
 FIXED = "MODEL_STEPS" not in os.environ
+SHRINK = os.environ.get("MODEL_SHRINK") != "0"
 
 
 @pytest.mark.timeout(900 if FIXED else 3600)
@@ -40,7 +41,7 @@ def test_the_laws_hold_in_random_interleavings(
             derandomize=FIXED,
             print_blob=True,
             report_multiple_bugs=False,
-            phases=[Phase.generate] if "NOSHRINK" in os.environ else list(Phase),
+            phases=list(Phase) if SHRINK else [Phase.generate],
             suppress_health_check=list(HealthCheck),
         ),
     )

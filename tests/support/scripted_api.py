@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from worker.domain.delivery import Accepted, Delivery, Unclear
+from worker.domain.delivery import Accepted, Delivery, Refused, Unclear
 from worker.domain.executions import Execution, Status
 from worker.kinetic import KineticError, NotFound, Page
 
@@ -99,6 +99,12 @@ def answering(delivery: Delivery) -> Script:
         return delivery
 
     return script
+
+
+async def gone(api: ScriptedApi, of: str) -> Delivery:
+    """Know nothing of the execution any more."""
+    del api.executions[of]
+    return Refused("not_found", "no such execution", 404)
 
 
 async def accepting(api: ScriptedApi, of: str) -> Delivery:

@@ -8,9 +8,10 @@ for a 404 while everything is 404: that is a proxy without its service, and no w
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Protocol
 
 from worker.domain import outage
@@ -23,10 +24,10 @@ from worker.ledger.gate import Answers, Closed, ClosingRule, Failure, GateState,
 KEY_FIRST_PROBE_IN = timedelta(seconds=5)
 KEY_LONGEST_PAUSE = timedelta(seconds=20)
 _ABSENT = outage.ABSENT
-_ABSENT_DETAIL = "404 for this and for everything else: the API is not there; check KINETIC_BASE_URL"
+_ABSENT_DETAIL = (
+    "404, but not about the execution: a GET finds it, or nothing else is answered; check KINETIC_BASE_URL"
+)
 _NOT_FOUND = 404
-_BELIEVED_FOR_S = 5.0
-"""How long an API that answered is taken to be there, so that many 404s do not cost a question each."""
 _RULE = ClosingRule(outage.MEMORY, outage.FIRST_PROBE_IN, outage.LONGEST_PROBE_PAUSE)
 
 
@@ -65,7 +66,6 @@ class Gatekeeper:
         self._ledger = ledger
         self._log = log
         self._lists = lists
-        self._there_at_s = float("-inf")
         self._answers = Answers()
         self._answered_at_s = float("-inf")
         self.closings = 0
@@ -86,7 +86,7 @@ class Gatekeeper:
         begun_at = self._ledger.clock.now()
         delivery = await self._api.retry(execution_uuid)
         try:
-            if _is_not_found(delivery) and not await self._is_there(execution_uuid):
+            if _is_not_found(delivery) and not await self._is_gone(execution_uuid):
                 delivery = NotDelivered(_ABSENT, _ABSENT_DETAIL, _NOT_FOUND)
             await self._heed_delivery(delivery, begun_at)
         except Exception as error:  # noqa: BLE001  # the outcome comes first: the caller has yet to record it
@@ -101,7 +101,7 @@ class Gatekeeper:
         try:
             execution = await self._api.get(execution_uuid)
         except NotFound as error:
-            if await self._is_there(execution_uuid):
+            if await self._is_there(execution_uuid, if_nothing_else=True):
                 self._heard(begun_at)
                 raise
             absent = Unreachable(_ABSENT, f"execution {execution_uuid}: {_ABSENT_DETAIL}", error.http_status)
@@ -149,42 +149,56 @@ class Gatekeeper:
             case (Closed.SUSPENDED, lasted):
                 self._log.info("worker_resumed", duration=round(lasted.total_seconds(), 3))
 
-    async def _is_there(self, but_for: str) -> bool:
-        """Whether a 404 can be believed: whether the API answers anything else with something else."""
-        if time.monotonic() - self._there_at_s < _BELIEVED_FOR_S:
-            return True
+    async def _is_gone(self, execution_uuid: str) -> bool:
+        """Whether the 404 of a retry call is about the execution, which a GET then does not find either."""
         try:
-            await self._ask_anything(but_for)
+            await self._api.get(execution_uuid)
+        except NotFound:
+            return await self._is_there(execution_uuid, if_nothing_else=False)
+        except KineticError:
+            pass
+        return False
+
+    async def _is_there(self, but_for: str, *, if_nothing_else: bool) -> bool:
+        """Whether a 404 can be believed: whether the API, asked now, answers anything else.
+
+        Args:
+            but_for: the execution that the 404 was about.
+            if_nothing_else: what to believe when there is nothing else to ask for.
+        """
+        try:
+            return await self._ask_anything(but_for) or if_nothing_else
         except KineticError:
             return False
-        self._there_at_s = time.monotonic()
-        return True
 
-    async def _ask_anything(self, but_for: str = "") -> None:
+    async def _ask_anything(self, but_for: str = "") -> bool:
         """Ask for the list, else for executions that the API once knew; return at the first answer.
 
+        A list that is broken by itself does not count against the API; a refused key or a request
+        to rest does.
+
+        Returns:
+            whether there was anything to ask for.
+
         Raises:
-            KineticError: the API does not answer; `NotFound` when it says so of everything.
+            KineticError: the API answers nothing; `NotFound` when it says so of everything.
         """
-        absent: NotFound | None = None
-        if self._lists():
+        questions: list[Callable[[], Awaitable[object]]] = [self._api.probe] if self._lists() else []
+        known = await self._ledger.known_executions()
+        questions += [partial(self._api.get, uuid) for uuid in known if uuid != but_for]
+        trouble: KineticError | None = None
+        for ask in questions:
             try:
-                await self._api.probe()
-            except NotFound as error:
-                absent = error
+                await ask()
+            except (Unauthorized, Throttled):
+                raise
+            except KineticError as error:
+                trouble = trouble or error
             else:
-                return
-        for uuid in await self._ledger.known_executions():
-            if uuid == but_for:
-                continue
-            try:
-                await self._api.get(uuid)
-            except NotFound as error:
-                absent = error
-            else:
-                return
-        if absent:
-            raise absent
+                return True
+        if trouble:
+            raise trouble
+        return False
 
     async def _heed_delivery(self, delivery: Delivery, begun_at: datetime) -> None:
         if isinstance(delivery, NotDelivered) and delivery.suspend:

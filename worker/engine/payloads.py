@@ -6,16 +6,18 @@ same workflow version, and every unclear call would wait for a person.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from worker.domain.executions import Execution
 from worker.domain.lineage import Lineage
 from worker.engine.gatekeeper import Gatekeeper
-from worker.kinetic import KineticError
+from worker.kinetic import KineticError, NotFound, Unreadable
 
 MOST_ASKED = 200
-"""Executions asked for at most in one go; what is left stays unknown, and unknown matches anything."""
+"""Executions asked for at most in one turn; the next turn asks for more."""
 MOST_KNOWN = 20_000
 
 
@@ -26,9 +28,15 @@ class Payloads:
     known: dict[str, str] = field(default_factory=dict)
 
     async def fill_in(
-        self, calls: Gatekeeper, doubtful: Mapping[str, Lineage], listing: Sequence[Execution]
-    ) -> tuple[dict[str, Lineage], list[Execution]]:
-        """Return both with the fingerprints that the listing left out, as far as the API tells them.
+        self,
+        calls: Gatekeeper,
+        doubtful: Mapping[str, Lineage],
+        listing: Sequence[Execution],
+        *,
+        at_once: int,
+        may_go_on: Callable[[], bool],
+    ) -> tuple[dict[str, Lineage], list[Execution], bool]:
+        """Return both with the fingerprints that the listing left out, and whether all were learned.
 
         A listing that shows a payload anywhere shows all of them: what is empty there is empty.
 
@@ -37,25 +45,40 @@ class Payloads:
             doubtful: by root, the lineages whose retry call may have made a clone: all of them, for two that
                 share a payload share the candidates.
             listing: where it is looked for.
+            at_once: questions under way at once.
+            may_go_on: asked before each question.
         """
         if any(each.fingerprint for each in listing):
-            return dict(doubtful), list(listing)
+            return dict(doubtful), list(listing), True
         versions = {each.workflow_version_uuid for each in doubtful.values()}
         failing = [each.failing for each in doubtful.values() if not each.fingerprint]
         alike = [each.uuid for each in listing if each.workflow_version_uuid in versions]
-        await self._ask(calls, dict.fromkeys([*failing, *alike]))
+        wanted = list(dict.fromkeys([*failing, *alike]))
+        await self._ask(calls, wanted, at_once, may_go_on)
         lineages = {
             root: replace(each, fingerprint=each.fingerprint or self.known.get(each.failing, ""))
             for root, each in doubtful.items()
         }
-        return lineages, [replace(each, fingerprint=self.known.get(each.uuid, "")) for each in listing]
+        executions = [replace(each, fingerprint=self.known.get(each.uuid, "")) for each in listing]
+        return lineages, executions, all(uuid in self.known for uuid in wanted)
 
-    async def _ask(self, calls: Gatekeeper, uuids: Iterable[str]) -> None:
+    async def _ask(
+        self, calls: Gatekeeper, wanted: Sequence[str], at_once: int, may_go_on: Callable[[], bool]
+    ) -> None:
         if len(self.known) > MOST_KNOWN:
             self.known.clear()
-        unknown = [uuid for uuid in uuids if uuid not in self.known]
-        for uuid in unknown[:MOST_ASKED]:
-            try:
-                self.known[uuid] = (await calls.get(uuid)).fingerprint
-            except KineticError:
-                return  # what is not known matches anything: it is only decided later, or by a person
+        unknown = deque(uuid for uuid in wanted if uuid not in self.known)
+        while len(unknown) > MOST_ASKED:
+            unknown.pop()
+
+        async def ask() -> None:
+            while unknown and may_go_on():
+                uuid = unknown.popleft()
+                try:
+                    self.known[uuid] = (await calls.get(uuid)).fingerprint
+                except (NotFound, Unreadable):
+                    self.known[uuid] = ""  # it will not be shown: it may be anybody's, for ever
+                except KineticError:
+                    continue  # asked for again by the next turn
+
+        await asyncio.gather(*(ask() for _ in range(at_once)))

@@ -25,6 +25,8 @@ _NOT_TO_THE_END = (
     "(none, if it comes whole) and kinetic-retry check"
 )
 LIMIT = 1000
+PATIENCE = 4
+"""Graces that a call stays in doubt while payloads that the list leaves out are being asked for."""
 LOOK_BEHIND = timedelta(minutes=10)
 """How far before the oldest doubt the list is read: who shares a payload shows there."""
 
@@ -135,12 +137,21 @@ async def _settle(ctx: Context, turn: Turn, streak: _Streak, doubtful: Sequence[
         # Fetched first; then who is in doubt, then who is owned: a clone that was taken meanwhile is not
         # taken again, and one that another call is about to claim is not taken for proof.
         rivals = {each.root: each for each in [*await ctx.ledger.in_doubt(), *doubtful]}
-        rivals, executions = await ctx.payloads.fill_in(ctx.calls, rivals, executions)
+        closings = ctx.calls.closings
+        rivals, executions, learned = await ctx.payloads.fill_in(
+            ctx.calls,
+            rivals,
+            executions,
+            at_once=ctx.options.submit_concurrency,
+            may_go_on=lambda: ctx.calls.closings == closings and not ctx.stopping(),
+        )
         owners = await ctx.ledger.owners([each.uuid for each in executions])
         # Only the answer that brought the listing told how far the API's clock is from ours.
         doubts = [_doubt(ctx, each) for each in rivals.values()]
         findings = match(doubts, executions, owners)
         waited = {each.root: min(now - each.since, answering_for) for each in doubtful}
+        if not learned:  # more is known by the next turn; what is not known by then a person decides
+            waited = {root: waited[root] - ctx.options.resolve_grace * PATIENCE for root in waited}
         drafts = [
             _conclude(
                 ctx,

@@ -193,8 +193,8 @@ class Ledger:
             await self._all([("ZREM", self.keys.tracked, *uuids), ("HDEL", self.keys.tracked_since, *uuids)])
 
     async def known_executions(self) -> list[str]:
-        """Return a few executions that the API knew when they were seen last, the newest of each state."""
-        found = await self._all([("ZRANGE", self.keys.state(state), -1, -1) for state in State])
+        """Return a few executions that the API knew when seen last: the newest two of each state."""
+        found = await self._all([("ZRANGE", self.keys.state(state), -2, -1) for state in State])
         return [member for members in found for member in members]
 
     async def aclose(self) -> None:

@@ -22,6 +22,7 @@ from worker.kinetic.exchange import Answer, NoAnswerError
 
 CONNECT_TIMEOUT = timedelta(seconds=2)
 TIMEOUT = timedelta(seconds=8)
+GRACE = timedelta(seconds=20)
 CONTRACT = ListContract(page_size=50)
 
 WITHOUT_EFFECT: dict[str, int] = {
@@ -92,6 +93,10 @@ class HttpCall(Call):
             self.turn_away(trouble)
         else:
             self._status, self._body = world.serve(*self._request)
+
+    def is_given_up(self) -> None:
+        """Be on the way still, for half the grace that the workers give it."""
+        self._last_moment = max(self._last_moment, self._world.clock.now() + GRACE / 2)
 
     def turn_away(self, how: str) -> None:
         """End without effect."""
