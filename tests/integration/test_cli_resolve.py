@@ -246,7 +246,13 @@ async def test_it_says_what_follows_from_the_policy_and_who_else_waits(
     await in_doubt(ledger)
     await suspect(ledger)
     monkeypatch.setenv("RETRY_DEADLINE", "1ms")
-    said = (await command("resolve", "root", "--not-delivered", *WHY)).out
+    refused = await command("resolve", "root", "--not-delivered", *WHY)
+    assert (refused.code, refused.out) == (1, "")
+    assert (
+        "nothing is decided: 1 held failures may be the clone of this call, the first is clone" in refused.err
+    )
+    assert "kinetic-retry resolve root --clone clone" in refused.err
+    said = (await command("resolve", "root", "--not-delivered", "--force", *WHY)).out
     assert "no further attempt, if the workers' policy is the one here: the deadline is" in said
     assert "decide about it, too: clone" in said
 
@@ -422,7 +428,6 @@ async def test_an_unknown_execution_is_code_1(command: Command) -> None:
         ("root", "--clone", "c", "--not-delivered", "--reason", "x"),
         ("root", "--not-delivered"),
         ("root", "--not-delivered", "--reason", " \x1b[2J\u202e"),
-        ("root", "--not-delivered", "--force", "--reason", "x"),
         ("root", "--clone", "..", "--reason", "x"),
         ("root", "--clone", "", "--reason", "x"),
     ],
@@ -574,7 +579,7 @@ async def test_somebody_else_who_was_first_has_decided(
 
     real_commit = Ledger.commit
     monkeypatch.setattr(Ledger, "commit", commit)
-    decision = ("--clone", clone) if clone else ("--not-delivered",)
+    decision = ("--clone", clone) if clone else ("--not-delivered", "--force")
     refused = await command("resolve", "root", *decision, *WHY)
     assert (refused.code, refused.out) == (1, "")
     assert "somebody else was faster, nothing is changed" in refused.err

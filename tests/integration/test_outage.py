@@ -287,6 +287,21 @@ async def submit_one(ctx: Context) -> None:
     await ctx.calls.retry("e0")
 
 
+async def test_executions_that_our_key_may_not_retry_do_not_stop_the_others(
+    backlog: Context, api: ScriptedApi
+) -> None:
+    """403 for a few while retry calls for others are answered: they wait longer and longer, alone."""
+    ctx = backlog
+    await submit_one(ctx)
+    forbidden = NotDelivered("forbidden", http_status=403, suspend=True)
+    api.answers.extend([answering(forbidden)] * 3)
+    await submit(ctx)
+    assert (await ctx.ledger.gate.look()).closed is None
+    lineages = [await lineage_of(ctx, root) for root in await roots_in(ctx, State.SCHEDULED)]
+    assert {each.reason for each in lineages if each.undelivered} == {"forbidden"}
+    assert len(api.clones) >= MANY - 3
+
+
 async def test_a_404_to_everything_is_an_outage_and_no_verdict(backlog: Context, api: ScriptedApi) -> None:
     """A proxy whose service is being rolled out: no failure is given up as unknown."""
     ctx = backlog

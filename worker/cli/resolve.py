@@ -8,7 +8,7 @@ import click
 
 from config.settings import Settings
 from worker.cli.decisions import adopt, declare_not_delivered, suspected_clones, undecided
-from worker.cli.errors import WRONG, CommandError
+from worker.cli.errors import NO, WRONG, CommandError
 from worker.cli.output import ago, console, echo_json, iso, name
 from worker.cli.person import MAX_WHO_CHARS, MAX_WHY_CHARS, Person
 from worker.cli.session import settings, with_ledger
@@ -28,7 +28,11 @@ from worker.runtime import endpoint, list_contract
 @click.option("--clone", metavar="UUID", help="The call made this execution: check it, then watch it.")
 @click.option("--not-delivered", is_flag=True, help="The call made no clone: the next one is due now.")
 @click.option("--reason", required=True, metavar="TEXT", help="Why, for colleagues; kept on record with who.")
-@click.option("--force", is_flag=True, help="Take a clone whose payload is another one.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Take a clone with another payload; or call again beside failures held as perhaps its clone.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print an object.")
 def resolve(
     *, uuid: str, clone: str | None, not_delivered: bool, reason: str, force: bool, as_json: bool
@@ -46,8 +50,6 @@ def resolve(
     """
     if (clone is None) is not not_delivered:
         raise click.UsageError("say either --clone UUID or --not-delivered")
-    if force and clone is None:
-        raise click.UsageError("--force goes with --clone")
     if clone is not None and not usable_uuid(clone):
         raise CommandError(f"cannot be an execution's uuid: {clean_text(clone, 200)!r}", WRONG)
     config = settings(require_api=clone is not None)
@@ -61,8 +63,10 @@ def resolve(
         lineage = await undecided(ledger, uuid)
         if clone is not None:
             return await _adopt(ledger, config, lineage, clone, person, force=force), []
-        change = await declare_not_delivered(ledger, lineage, person, config.retry.policies)
-        return change, await suspected_clones(ledger, lineage)
+        suspects = await suspected_clones(ledger, lineage)
+        if suspects and not force:
+            raise CommandError(_may_be_its_clone(lineage.root, suspects), NO)
+        return await declare_not_delivered(ledger, lineage, person, config.retry.policies), suspects
 
     change, suspects = with_ledger(work, config)
     if as_json:
@@ -71,6 +75,15 @@ def resolve(
     screen = console()
     for line in _lines(change, config.retry.policies, suspects):
         screen.print(line)
+
+
+def _may_be_its_clone(root: str, suspects: list[str]) -> str:
+    return (
+        f"nothing is decided: {len(suspects)} held failures may be the clone of this call, the first is "
+        f"{suspects[0]}.\nIf one is: kinetic-retry resolve {root} --clone {suspects[0]} --reason …\n"
+        f"If none is: kinetic-retry resolve {suspects[0]} --not-delivered --reason … for each, then this "
+        "again; or --force"
+    )
 
 
 async def _adopt(

@@ -27,7 +27,8 @@ _ABSENT = outage.ABSENT
 _ABSENT_DETAIL = (
     "404, but not about the execution: a GET finds it, or nothing else is answered; check KINETIC_BASE_URL"
 )
-_NOT_FOUND = 404
+_FORBIDDEN, _NOT_FOUND = 403, 404
+_ALLOWED_LATELY = timedelta(minutes=5)
 _RULE = ClosingRule(outage.MEMORY, outage.FIRST_PROBE_IN, outage.LONGEST_PROBE_PAUSE)
 
 
@@ -202,7 +203,8 @@ class Gatekeeper:
 
     async def _heed_delivery(self, delivery: Delivery, begun_at: datetime) -> None:
         if isinstance(delivery, NotDelivered) and delivery.suspend:
-            await self._suspend(delivery.reason, delivery.detail, delivery.http_status)
+            if delivery.http_status != _FORBIDDEN or not await self._retries_are_answered():
+                await self._suspend(delivery.reason, delivery.detail, delivery.http_status)
         elif isinstance(delivery, (NotDelivered, Unclear)) and outage.speaks_of_outage(delivery):
             await self._failed(Failure(begun_at, True, delivery.reason, delivery.detail))
         elif not isinstance(delivery, NotDelivered):
@@ -212,6 +214,11 @@ class Gatekeeper:
                 await self._report(None)
         if isinstance(delivery, NotDelivered) and delivery.pause:
             await self._pause(delivery.reason, delivery.pause, delivery.http_status)
+
+    async def _retries_are_answered(self) -> bool:
+        """Whether a 403 is about one execution only, since retry calls for others were answered lately."""
+        at = self._answers.retry_begun_at or (await self._ledger.gate.look()).retry_answered_at
+        return at is not None and self._ledger.clock.now() - at < _ALLOWED_LATELY
 
     async def _heed(self, error: KineticError, begun_at: datetime) -> None:
         """Close the gate for everyone when an error says that nobody should call now."""

@@ -31,6 +31,8 @@ from worker.ledger import LedgerError, Outcome
 MOST_CONFLICTS = 5
 """Conflicts in a row after which a failed execution is taken for one that cannot be retried."""
 _RECORD_AGAIN_AFTER_S = 0.5
+_FORBIDDEN_AGAIN, _FORBIDDEN_AT_LEAST_EVERY = timedelta(seconds=5), timedelta(hours=1)
+"""How long an execution that our key may not retry waits, at first and at most: it must not be first each time."""
 
 
 async def submit(ctx: Context, call_siblings: Callable[[int], None] = lambda _: None) -> dict[str, int]:
@@ -230,6 +232,9 @@ async def _settlement(ctx: Context, lineage: Lineage, delivery: Delivery) -> tup
         case Accepted(clone):
             change = transitions.accept(lineage, clone, now=now, evidence="201")
             return change, now + ctx.options.watch_interval
+        case NotDelivered(reason="forbidden"):
+            pause = min(_FORBIDDEN_AGAIN * (1 << min(lineage.undelivered, 10)), _FORBIDDEN_AT_LEAST_EVERY)
+            return _again(ctx, lineage, delivery, now, pause), None
         case NotDelivered():
             return _again(ctx, lineage, delivery, now, delivery.pause), None
         case Conflict():

@@ -38,6 +38,7 @@ class GateState:
         paused_until: no call before this; None when there is no pause.
         rested_until: the end of the last pause, past or to come; None when there was none.
         pause_reason: why it is paused.
+        retry_answered_at: when the retry call that was answered last was begun; None before any was.
         opening_since: since when it has been opening by steps; None when it is closed or wide open.
     """
 
@@ -49,6 +50,7 @@ class GateState:
     rested_until: datetime | None = None
     pause_reason: str = ""
     opening_since: datetime | None = None
+    retry_answered_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,9 @@ def read_gate(stored: object, now: datetime) -> GateState:
         rested_until=until,
         pause_reason=fields.get("pause_reason", "") if paused else "",
         opening_since=None if closed or paused else _moment(fields, "opening_since"),
+        retry_answered_at=_moment(fields, "retry_answered_begun")
+        if fields.get("retry_answered_begun", "0") != "0"
+        else None,
     )
 
 
