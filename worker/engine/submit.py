@@ -32,7 +32,7 @@ MOST_CONFLICTS = 5
 """Conflicts in a row after which a failed execution is taken for one that cannot be retried."""
 _RECORD_AGAIN_AFTER_S = 0.5
 _FORBIDDEN_AGAIN, _FORBIDDEN_AT_LEAST_EVERY = timedelta(seconds=5), timedelta(hours=1)
-"""How long an execution that our key may not retry waits, at first and at most: it must not be first each time."""
+"""How long an execution that our key may not retry waits, at first and at most: others come before it."""
 
 
 async def submit(ctx: Context, call_siblings: Callable[[int], None] = lambda _: None) -> dict[str, int]:
