@@ -858,8 +858,9 @@ async def test_lineages_that_are_not_this_ticks_turn_share_the_candidates_too(
     await submit(ctx)
     (cloned,) = api.clones
     (other,) = {"a", "b"} - {cloned}
-    # The listing ends before it shows the other root as a stranger.
+    # The listing ends before it shows the other root as a stranger; it shows that payloads differ.
     api.page_size = 1
+    api.add(failed("c", timedelta(0), fingerprint="another"))
     for root, age in ((other, timedelta(minutes=20)), (cloned, timedelta(minutes=30))):
         api.add(replace(api.executions[root], created_at=ctx.now() - age))
     await ctx.ledger.reschedule(State.UNRESOLVED, {cloned: ctx.now() + timedelta(hours=1)})

@@ -278,6 +278,7 @@ def test_a_burst_between_two_questions_hides_nothing() -> None:
     assert not walk.take(first, NOW).last
     again = walk.take(first, NOW)  # the same five, because five newer ones came on top
     assert not again.last
+    assert walk.query is not None
     assert {each.uuid for each in walk.take(rest, NOW).executions} == {
         each["execution_uuid"] for each in rest
     }
