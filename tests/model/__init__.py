@@ -9,7 +9,7 @@ What is replaced is only what lies outside a worker's process, and time:
 - `clockwork`: virtual time, and an event loop that lives by it.
 
 `process` is one worker, `cluster` what can happen to several, `laws` what must hold; `machine` draws what
-happens next, `test_interleavings` says it.
+happens next among `moves`, `test_interleavings` says it.
 
 What the model takes for granted, as the design does:
 

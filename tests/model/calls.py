@@ -76,7 +76,7 @@ class Point:
 class Server:
     """The real server with the real scripts; only the time they see is the model's.
 
-    A script is replaced when it is loaded: `TIME` becomes the reading of a key. Its digest is looked up
+    A script is replaced when its source is sent: `TIME` becomes the reading of a key. Its digest is looked up
     here, so a server without scripts answers NOSCRIPT and gets them again, as always.
     """
 
@@ -84,6 +84,7 @@ class Server:
         self._client = Redis.from_url(url, decode_responses=True)
         self._digests: dict[str, str] = {}
         self._names = {script(name).digest: name for name in SCRIPTS}
+        self._names |= {script(name).source: name for name in SCRIPTS}
 
     def begin_anew(self, now_us: int) -> None:
         self._client.flushdb()
@@ -114,8 +115,8 @@ class Server:
     def _translated(self, command: Sequence[Any]) -> Sequence[Any]:
         if command[0] == "EVALSHA":
             return (command[0], self._digests.get(command[1], command[1]), *command[2:])
-        if tuple(command[:2]) == ("SCRIPT", "LOAD"):
-            return (*command[:2], self._with_model_time(command[2]))
+        if command[0] == "EVAL":
+            return (command[0], self._with_model_time(command[1]), *command[2:])
         assert command[0] != "TIME", "the model's time is not the server's"
         return command
 

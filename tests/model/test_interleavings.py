@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import Literal
 
 import pytest
 
@@ -23,8 +24,12 @@ def deploy(server: Server) -> Iterator[Deploy]:
     """Return what builds a cluster in which one failure, `e2`, is known and due."""
     clusters: list[Cluster] = []
 
-    def build(habits: Habits | None = None, payload: object = "own") -> Cluster:
-        cluster = Cluster(server, Deployment(habits=habits or Habits()))
+    def build(
+        habits: Habits | None = None,
+        payload: object = "own",
+        unclear: Literal["hold", "adopt"] = "hold",
+    ) -> Cluster:
+        cluster = Cluster(server, Deployment(habits=habits or Habits(), unclear=unclear))
         clusters.append(cluster)
         cluster.world.add("failed", "v1", payload)
         cluster.run_to_end(cluster.workers[0], "discover")
@@ -408,4 +413,37 @@ def test_a_list_that_takes_long_to_read_proves_something_in_the_end(deploy: Depl
     cluster.world.habits.answer_takes_s = 2
     laws.resolve_for_the_grace(cluster, other)
     assert the_lineage(cluster).reason == "no_clone_found"
+    settle(cluster)
+
+
+@pytest.mark.parametrize("skew_s", [-90, -7, 90])
+def test_a_failure_is_not_left_alone_because_the_list_is_slow(deploy: Deploy, skew_s: int) -> None:
+    """While the clock of the API is unknown, a failure after the first start can look older than that."""
+    cluster = deploy(Habits(skew=timedelta(seconds=skew_s), answer_takes_s=4))
+    settle(cluster)
+
+
+def test_adopting_does_not_wait_for_ever(deploy: Deploy) -> None:
+    """A run that may be the clone and cannot be adopted keeps the call in doubt: then a person decides."""
+    cluster = deploy(unclear="adopt")
+    worker, _ = cluster.workers
+    cluster.world.add("completed", "v1", "own")
+    cluster.advance(10)
+    submit_until(cluster, worker, "retry e2")
+    cluster.crash(worker)
+    laws.heal(cluster)
+    laws.check(cluster)
+
+
+def test_scripts_that_are_lost_before_every_call_cost_nothing(cluster: Cluster) -> None:
+    """A failover can take many steps: a script that is not there goes along with its own source."""
+    worker, _ = cluster.workers
+    cluster.start(worker, "submit")
+    for _ in range(200):
+        if not worker.points:
+            break
+        cluster.server.forget_scripts()
+        cluster.go_on(worker, worker.points[0])
+    cluster.judge()
+    assert cluster.tally["task ended by LedgerUnavailable"] == 0
     settle(cluster)

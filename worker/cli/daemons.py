@@ -38,8 +38,7 @@ def worker(env_file: bool, celery_options: tuple[str, ...]) -> int:
     with warnings.catch_warnings():
         # Celery warns about root before logging is set up. The image runs as a user of its own.
         warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
-        app.start(["-q", "worker", *_level(app), *name, *options, *celery_options])
-    return 0
+        return _celery(app, ["-q", "worker", *_level(app), *name, *options, *celery_options])
 
 
 @click.command()
@@ -75,6 +74,14 @@ def _app(*, require_api: bool, env_file: bool) -> Any:
 
     _log_what_celery_prints(config)
     return app
+
+
+def _celery(app: Any, arguments: list[str]) -> int:
+    """Run Celery's own command line and return its exit code, which `app.start` keeps to itself."""
+    from celery.bin.celery import celery
+
+    celery.params[0].default = app
+    return int(celery.main(args=arguments, standalone_mode=False) or 0)
 
 
 def _refuse(error: Any) -> NoReturn:

@@ -25,8 +25,9 @@ _NOT_TO_THE_END = (
     "(none, if it comes whole) and kinetic-retry check"
 )
 LIMIT = 1000
-PATIENCE = 4
-"""Graces that a call stays in doubt while payloads that the list leaves out are being asked for."""
+PATIENCE = 2
+"""Graces that a call stays in doubt while payloads are asked for or others take their clones, at most."""
+_NOT_YET = timedelta(-1)
 LOOK_BEHIND = timedelta(minutes=10)
 """How far before the oldest doubt the list is read: who shares a payload shows there."""
 
@@ -150,8 +151,9 @@ async def _settle(ctx: Context, turn: Turn, streak: _Streak, doubtful: Sequence[
         doubts = [_doubt(ctx, each) for each in rivals.values()]
         findings = match(doubts, executions, owners)
         waited = {each.root: min(now - each.since, answering_for) for each in doubtful}
-        if not learned:  # more is known by the next turn; what is not known by then a person decides
-            waited = {root: waited[root] - ctx.options.resolve_grace * PATIENCE for root in waited}
+        if not learned:  # more is known by the next turn; what is not known in time a person decides
+            patience = ctx.options.resolve_grace * PATIENCE
+            waited |= {each.root: _NOT_YET for each in doubtful if now - each.since < patience}
         drafts = [
             _conclude(
                 ctx,
@@ -239,9 +241,10 @@ def _conclude(
 def _choose(ctx: Context, lineage: Lineage, finding: Finding, now: datetime) -> Change | None:
     """Do what `RESOLVE_UNCLEAR` says about a candidate that may be the clone and may be a stranger."""
     unclear = ctx.options.resolve_unclear
-    if unclear == "adopt":
-        if finding.candidate is None:
-            return None  # another lineage with the same payload takes it first
+    patience = ctx.options.resolve_grace * PATIENCE
+    if unclear == "adopt" and finding.candidate is None and now - lineage.since < patience:
+        return None  # another lineage with the same payload may take it first
+    if unclear == "adopt" and finding.candidate:
         evidence = f"adopted: {finding.evidence}"
         return transitions.accept(lineage, finding.candidate, now=now, evidence=evidence)
     if unclear == "retry":

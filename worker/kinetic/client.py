@@ -58,6 +58,7 @@ class KineticClient:
         self._listing = listing
         self._now = now
         self._skew = timedelta(0)
+        self._skew_is_known = False
         self._timeout_s = endpoint.timeout.total_seconds()
         self._connect_s = endpoint.connect_timeout.total_seconds()
         self._pool = ConnectionPool(
@@ -176,11 +177,13 @@ class KineticClient:
         answer = await exchange(
             self._pool, method, url, patience=patience, max_body_bytes=max_body_bytes, now=self._now
         )
-        skew = skew_of(answer.headers, answer.asked_at, answer.answered_at)
+        skew = skew_of(
+            answer.headers, answer.asked_at, answer.answered_at, nothing_known=not self._skew_is_known
+        )
         if skew is not None and not httpx.codes.is_server_error(
             answer.status
         ):  # a proxy's, with its own clock
-            self._skew = skew
+            self._skew, self._skew_is_known = skew, True
         return without_key(answer, self._key)
 
     def _api_now(self) -> datetime:

@@ -59,20 +59,22 @@ def pause_of(headers: Mapping[str, str], now: datetime) -> timedelta:
     return min(max(asked, SHORTEST_PAUSE), LONGEST_PAUSE)
 
 
-def skew_of(headers: Mapping[str, str], asked_at: datetime, answered_at: datetime) -> timedelta | None:
+def skew_of(
+    headers: Mapping[str, str], asked_at: datetime, answered_at: datetime, *, nothing_known: bool = False
+) -> timedelta | None:
     """Return the API's clock minus ours, or None when the answer does not tell.
 
     The server wrote `Date` somewhere between question and answer, the middle is the best guess; it
     cut the fraction of a second off, half of one is put back. Right to within half a second plus
     half a round trip; so what is below two seconds plus that is called zero, or two clocks that agree
-    would seem to dance. A slow answer does not tell: it must not replace what a quick one told. Nor does one
-    that carries `Age`: it comes from a cache, with an old date.
+    would seem to dance. A slow answer does not tell: it must not replace what a quick one told. When nothing
+    was told before, it is better than nothing. One that carries `Age` comes from a cache, with an old date.
     """
     date = http_date(headers.get("date", ""))
     if date is None or "age" in headers:
         return None
     half_trip = (answered_at - asked_at) / 2
     skew = date + timedelta(milliseconds=500) - (asked_at + half_trip)
-    if abs(skew) > LARGEST_SKEW or half_trip > SLOWEST_HALF_TRIP:
+    if abs(skew) > LARGEST_SKEW or (half_trip > SLOWEST_HALF_TRIP and not nothing_known):
         return None
     return skew if abs(skew) > SMALLEST_SKEW + half_trip else timedelta(0)

@@ -72,12 +72,6 @@ class Connection:
         async with self._in_use():
             return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py leaves it so
 
-    async def load_scripts(self, sources: Iterable[str]) -> None:
-        """Give the server scripts that it does not have."""
-        for answer in await self._pipelined([("SCRIPT", "LOAD", source) for source in sources]):
-            if isinstance(answer, Exception):
-                raise self.translated(answer)
-
     async def require_durability(self) -> None:
         """Return when the server can do what `durability` asks for.
 

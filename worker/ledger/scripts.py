@@ -67,13 +67,16 @@ async def run_all(connection: Connection, calls: Sequence[Call]) -> list[Any]:
     answers = await _send(connection, calls)
     unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
     if unknown:
-        await connection.load_scripts({calls[i].script.source for i in unknown})
-        for i, answer in zip(unknown, await _send(connection, [calls[i] for i in unknown]), strict=True):
+        # With their source: loaded first and called by digest, they could be lost again in between.
+        again = await _send(connection, [calls[i] for i in unknown], with_source=True)
+        for i, answer in zip(unknown, again, strict=True):
             answers[i] = answer
     return [connection.translated(answer) if isinstance(answer, Exception) else answer for answer in answers]
 
 
-async def _send(connection: Connection, calls: Sequence[Call]) -> list[Any]:
-    return await connection.pipelined(
-        [("EVALSHA", call.script.digest, len(call.keys), *call.keys, *call.arguments) for call in calls]
-    )
+async def _send(connection: Connection, calls: Sequence[Call], *, with_source: bool = False) -> list[Any]:
+    def command(call: Call) -> list[Argument]:
+        name, body = ("EVAL", call.script.source) if with_source else ("EVALSHA", call.script.digest)
+        return [name, body, len(call.keys), *call.keys, *call.arguments]
+
+    return await connection.pipelined([command(call) for call in calls])
