@@ -13,7 +13,7 @@ SOURCES := config simulator worker tests $(wildcard benchmarks)
 # -qq hides warnings about the machine's pip settings; errors are printed all the same.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-annotate --no-header
+	--no-emit-index-url --no-annotate --no-header --no-strip-extras
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
