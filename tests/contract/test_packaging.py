@@ -40,7 +40,9 @@ def locked(name: str) -> dict[str, str]:
     """Return package → version. Fails on a line that is neither a pinned package nor a hash."""
     versions: dict[str, str] = {}
     for entry in re.sub(r"\\\n\s*", "", (ROOT / name).read_text()).splitlines():
-        pinned = re.fullmatch(r"([a-z0-9-]+)==(\S+)(?: ; [^\\]+?)?(?: --hash=sha256:[0-9a-f]{64})+", entry)
+        pinned = re.fullmatch(
+            r"([a-z0-9-]+)(?:\[[a-z0-9,-]+\])?==(\S+)(?: ; [^\\]+?)?(?: --hash=sha256:[0-9a-f]{64})+", entry
+        )
         assert pinned, f"{name}: {entry[:100]}"
         versions[pinned[1]] = pinned[2]
     return versions
