@@ -17,7 +17,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test chaos fuzz guards check format format-check lint types coverage lock wheel image-check clean
+.PHONY: help install run test chaos fuzz guards model check format format-check lint types coverage lock wheel image-check clean
 
 help: ## Explain every target
 	@echo 'make TARGET [PYTHON=python3.12] [JOBS=4] [ARGS="..."]'
@@ -49,6 +49,9 @@ chaos: $(INSTALLED) ## Run real processes under random faults and judge them: ma
 
 fuzz: $(INSTALLED) ## Throw hostile data at all that reads: make fuzz EXAMPLES=20000
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/pytest -n $(JOBS) tests/fuzz
+
+model: $(INSTALLED) ## Drive engine and scripts through random interleavings: make model STEPS=200000
+	@MODEL_STEPS=$(or $(STEPS),200000) $(BIN)/pytest -n 0 tests/model
 
 guards: $(INSTALLED) ## Remove each guard of a promise in turn and show its test failing: make guards ARGS="lease"
 	@$(BIN)/python -m tests.guards $(ARGS)
