@@ -246,10 +246,10 @@ async def test_a_call_of_a_worker_that_died_does_not_hold_the_only_place(ledger:
     intents = await due(ledger, 3)
     assert await ledger.commit(intents[0], while_gate_open=True) is Outcome.COMMITTED
     await goes_down(ledger)
-    await asyncio.sleep(0.002)  # the times are in milliseconds
+    await asyncio.sleep(0.05)  # before the gate closed, by more than the clocks may differ
     await ledger.gate.open()
     assert await ledger.commit(intents[1], while_gate_open=True) is Outcome.GATED
-    late = [_at(each, ledger.clock.now() + timedelta(milliseconds=50)) for each in intents]
+    late = [_at(each, ledger.clock.now() + timedelta(milliseconds=100)) for each in intents]
     assert await ledger.commit(late[1], while_gate_open=True) is Outcome.COMMITTED
     assert await ledger.commit(late[2], while_gate_open=True) is Outcome.GATED
     index = ledger.keys.state(State.SUBMITTING)

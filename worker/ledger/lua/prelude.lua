@@ -8,6 +8,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local FULLY_OPEN = 64
 -- A retry call that is longer under way does not hold a place while the gate opens.
 local PLACE_MS = 30000
+-- What the workers' clocks, cut to milliseconds, may lie behind this one.
+local SLACK_MS = 5
 -- A pause that ends later than this was asked for before the server's clock was put back.
 local LONGEST_PAUSE_MS = 3700000
 
@@ -34,7 +36,7 @@ local function gate_for_retry(key, submitting, lease_ms)
   local says, places = gate_says(key)
   if says ~= 'opening' then return says, places end
   local since = math.max(tonumber(redis.call('HGET', key, 'opening_since')), now - PLACE_MS)
-  local free = places - redis.call('ZCOUNT', submitting, since + lease_ms, '+inf')
+  local free = places - redis.call('ZCOUNT', submitting, since + lease_ms - SLACK_MS, '+inf')
   if free <= 0 then return 'full', 0 end
   return says, free
 end
