@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from tests.integration.test_engine import failed, lineage_of, roots_in
-from tests.support.scripted_api import ScriptedApi, accepting, answering, clone_then_lose_the_answer
+from tests.support.scripted_api import ScriptedApi, accepting, answering, clone_then_lose_the_answer, gone
 from worker.domain.delivery import Accepted, Delivery, NotDelivered, Refused, Unclear
 from worker.domain.executions import Execution
 from worker.domain.lineage import Lineage, State
@@ -351,6 +352,23 @@ async def test_without_a_list_a_404_is_believed_when_others_are_known(
     await submit(ctx)
     lineage = await lineage_of(ctx, "gone")
     assert (lineage.state, lineage.reason) == (State.REJECTED, "not_found")
+
+
+async def test_a_404_that_cannot_be_looked_into_is_no_verdict(
+    ctx: Context, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list is away and so, for a moment, is Redis: nothing is known of the execution."""
+    ctx.options = replace(ctx.options, lists=True)
+    api.add(failed("a"))
+    await discover(ctx)
+
+    async def away() -> list[str]:
+        raise LedgerUnavailable("away")
+
+    monkeypatch.setattr(ctx.ledger, "known_executions", away)
+    api.answers.append(gone)
+    await submit(ctx)
+    assert (await lineage_of(ctx, "a")).state is State.SCHEDULED
 
 
 async def test_a_404_of_the_retry_call_alone_is_no_verdict(ctx: Context, api: ScriptedApi) -> None:

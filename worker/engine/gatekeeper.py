@@ -169,8 +169,8 @@ class Gatekeeper:
         """
         try:
             return await self._ask_anything(but_for) or if_nothing_else
-        except KineticError:
-            return False
+        except (KineticError, LedgerError):
+            return False  # what cannot be asked now is not believed now
 
     async def _ask_anything(self, but_for: str = "") -> bool:
         """Ask for the list, else for executions that the API once knew; return at the first answer.
