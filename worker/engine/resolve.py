@@ -124,49 +124,13 @@ async def _claim(ctx: Context, state: State) -> list[Lineage]:
 
 
 async def _settle(ctx: Context, turn: Turn, streak: _Streak, doubtful: Sequence[Lineage]) -> int:
+    """Conclude what can be concluded and record it; return how many lineages were settled."""
     now = ctx.now()  # before the list is read: what it does not show was not there then
-    if not ctx.options.lists:
+    if ctx.options.lists:
+        changes = await _judge(ctx, turn, streak, doubtful, now)
+    else:
         reason, detail = "no_listing", "this deployment has no list in which the clone could be found"
         changes = [transitions.hold(each, reason=reason, detail=detail, now=now) for each in doubtful]
-    else:
-        listing = await _list(ctx, turn, min(_sent_at(each) for each in doubtful))
-        if listing is None:
-            return 0
-        executions, unreadable, complete = listing
-        rested_until = (await ctx.ledger.gate.look()).rested_until or _sent_at(doubtful[0])
-        answering_for = streak.read(now, ctx.now(), rested_until, ctx.options)
-        # Fetched first; then who is in doubt, then who is owned: a clone that was taken meanwhile is not
-        # taken again, and one that another call is about to claim is not taken for proof.
-        rivals = {each.root: each for each in [*await ctx.ledger.in_doubt(), *doubtful]}
-        closings = ctx.calls.closings
-        rivals, executions, learned = await ctx.payloads.fill_in(
-            ctx.calls,
-            rivals,
-            executions,
-            at_once=ctx.options.submit_concurrency,
-            may_go_on=lambda: ctx.calls.closings == closings and not ctx.stopping(),
-        )
-        owners = await ctx.ledger.owners([each.uuid for each in executions])
-        # Only the answer that brought the listing told how far the API's clock is from ours.
-        doubts = [_doubt(ctx, each) for each in rivals.values()]
-        findings = match(doubts, executions, owners)
-        waited = {each.root: min(now - each.since, answering_for) for each in doubtful}
-        if not learned:  # more is known by the next turn; what is not known in time a person decides
-            patience = ctx.options.resolve_grace * PATIENCE
-            waited |= {each.root: _NOT_YET for each in doubtful if now - each.since < patience}
-        drafts = [
-            _conclude(
-                ctx,
-                rivals[root],
-                findings[root],
-                now,
-                waited=waited[root],
-                unreadable=unreadable,
-                complete=complete,
-            )
-            for root in waited
-        ]
-        changes = [change for change in drafts if change]
     watched_from = now + ctx.options.watch_interval
     outcomes = await asyncio.gather(
         *(
@@ -175,6 +139,43 @@ async def _settle(ctx: Context, turn: Turn, streak: _Streak, doubtful: Sequence[
         )
     )
     return outcomes.count(Outcome.COMMITTED)
+
+
+async def _judge(
+    ctx: Context, turn: Turn, streak: _Streak, doubtful: Sequence[Lineage], now: datetime
+) -> list[Change]:
+    """Read the list and return what it means for those in doubt; nothing for whom it is too early."""
+    listing = await _list(ctx, turn, min(_sent_at(each) for each in doubtful))
+    if listing is None:
+        return []
+    executions, unreadable, complete = listing
+    rested_until = (await ctx.ledger.gate.look()).rested_until or _sent_at(doubtful[0])
+    answering_for = streak.read(now, ctx.now(), rested_until, ctx.options)
+    # Fetched first; then who is in doubt, then who is owned: a clone that was taken meanwhile is not
+    # taken again, and one that another call is about to claim is not taken for proof.
+    rivals = {each.root: each for each in [*await ctx.ledger.in_doubt(), *doubtful]}
+    closings = ctx.calls.closings
+    rivals, executions, learned = await ctx.payloads.fill_in(
+        ctx.calls,
+        rivals,
+        executions,
+        at_once=ctx.options.submit_concurrency,
+        may_go_on=lambda: ctx.calls.closings == closings and not ctx.stopping(),
+    )
+    owners = await ctx.ledger.owners([each.uuid for each in executions])
+    # Only the answers that brought the listing told how far the API's clock is from ours.
+    findings = match([_doubt(ctx, each) for each in rivals.values()], executions, owners)
+    waited = {each.root: min(now - each.since, answering_for) for each in doubtful}
+    if not learned:  # more is known by the next turn; what is not known in time a person decides
+        patience = ctx.options.resolve_grace * PATIENCE
+        waited |= {each.root: _NOT_YET for each in doubtful if now - each.since < patience}
+    drafts = [
+        _conclude(
+            ctx, rivals[root], findings[root], now, waited=time, unreadable=unreadable, complete=complete
+        )
+        for root, time in waited.items()
+    ]
+    return [change for change in drafts if change]
 
 
 def _doubt(ctx: Context, lineage: Lineage) -> Doubt:
