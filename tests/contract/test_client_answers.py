@@ -219,10 +219,10 @@ async def test_what_every_call_carries() -> None:
     """The key, a name, and no body; no cookies come back to a server that set some."""
     script = answering(201, clone(), headers={"set-cookie": "session=1; Path=/"})
     async with serving(script) as server, client_of(server.url) as client:
-        await client.retry("root")
-        await client.retry("root")
+        await client.retry("failed-1")
+        await client.retry("failed-1")
         first, second = server.seen
-        assert (first.method, first.target) == ("POST", "/api/executions/root/retry")
+        assert (first.method, first.target) == ("POST", "/api/executions/failed-1/retry")
         assert first.headers["x-kinetic-key"] == KEY
         assert first.headers["user-agent"].startswith("kinetic-retry-worker/")
         assert first.headers["content-length"] == "0"
@@ -250,9 +250,9 @@ async def test_skew_is_learnt_from_the_date_header() -> None:
 
     async with serving(script) as server, client_of(server.url) as client:
         for _ in answers[:-1]:
-            await client.retry("root")
+            await client.retry("failed-1")
             assert client.skew == timedelta(0)
-        delivery = await client.retry("root")
+        delivery = await client.retry("failed-1")
         assert isinstance(delivery, Accepted)
         assert abs(client.skew - timedelta(minutes=10)) <= timedelta(seconds=1)
         assert len(server.seen) == len(answers)

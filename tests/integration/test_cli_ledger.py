@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.daemons import OURS
+from tests.support.commands import Command, commands_over, forget_settings
 from tests.support.examples import PLAIN, discovered, execution, running, submitting
 from tests.support.simulation import start_simulator
-from worker.cli.app import run
 from worker.domain import transitions
 from worker.domain.lineage import Lineage, State
 from worker.domain.policy import GiveUp, GiveUpReason
@@ -29,24 +24,6 @@ MINUTE = timedelta(minutes=1)
 NO_SERVER = "redis://:canary-password@127.0.0.1:1/0"
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def value(self) -> Any:
-        """What `--json` printed."""
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-
-Command = Callable[..., Awaitable[Answer]]
-
-
 @pytest.fixture
 def command(
     redis_url: str,
@@ -56,19 +33,8 @@ def command(
     capsys: pytest.CaptureFixture[str],
 ) -> Command:
     """Run a command over this test's own ledger, in a thread: it brings its own event loop."""
-    for name in [name for name in os.environ if name.startswith(OURS)]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    monkeypatch.setenv("LEDGER_NAMESPACE", namespace)
-
-    async def answer(*words: str) -> Answer:
-        code = await asyncio.to_thread(run, words)
-        captured = capsys.readouterr()
-        return Answer(code, captured.out, captured.err)
-
-    return answer
+    forget_settings(monkeypatch)
+    return commands_over(redis_url, namespace, tmp_path, monkeypatch, capsys)
 
 
 def now_ms() -> datetime:

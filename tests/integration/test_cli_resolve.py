@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ from typing import Any
 import pytest
 
 from tests.contract.client_support import KEY, Wire, serving
-from tests.support.daemons import OURS
+from tests.support.commands import Command, commands_over, forget_settings
 from tests.support.examples import PLAIN, discovered, execution, running, submitting
 from tests.support.scripted_api import ScriptedApi
-from worker.cli.app import run
 from worker.domain import transitions
 from worker.domain.executions import Execution, Status, fingerprint_of
 from worker.domain.lineage import Lineage, State
@@ -31,16 +29,6 @@ from worker.ledger.reports import Reports, StoredEvent
 PAYLOAD = {"member": 4711}
 MINUTE = timedelta(minutes=1)
 WHY = ("--reason", "same claim number")
-Command = Callable[..., Awaitable["Answer"]]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
 
 
 class Kinetic:
@@ -74,8 +62,7 @@ class Kinetic:
 async def kinetic(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kinetic]:
     kinetic = Kinetic()
     async with serving(kinetic) as server:
-        for name in [name for name in os.environ if name.startswith(OURS)]:
-            monkeypatch.delenv(name)
+        forget_settings(monkeypatch)
         monkeypatch.setenv("KINETIC_BASE_URL", server.url)
         monkeypatch.setenv("KINETIC_API_KEY", KEY)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -93,17 +80,7 @@ def command(
     capsys: pytest.CaptureFixture[str],
 ) -> Command:
     """Run a command over this test's own ledger, in a thread: it brings its own event loop."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    monkeypatch.setenv("LEDGER_NAMESPACE", namespace)
-
-    async def answer(*words: str) -> Answer:
-        code = await asyncio.to_thread(run, words)
-        captured = capsys.readouterr()
-        return Answer(code, captured.out, captured.err)
-
-    return answer
+    return commands_over(redis_url, namespace, tmp_path, monkeypatch, capsys)
 
 
 async def put(ledger: Ledger, *changes: Change) -> Lineage:

@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from tests.integration.test_engine import failed, lineage_of, roots_in
-from tests.support.scripted_api import ScriptedApi, accepting, answering, clone_then_lose_the_answer, gone
+from tests.support.scripted_api import (
+    Script,
+    ScriptedApi,
+    accepting,
+    answering,
+    clone_then_lose_the_answer,
+    gone,
+)
 from worker.domain.delivery import Accepted, Delivery, NotDelivered, Refused, Unclear
 from worker.domain.executions import Execution
 from worker.domain.lineage import Lineage, State
@@ -156,6 +163,16 @@ async def test_looks_that_fail_close_the_gate_and_stop(ctx: Context, api: Script
     assert len(await roots_in(ctx, State.RUNNING)) == 60
 
 
+def accepting_after(answer: asyncio.Event) -> Script:
+    """Make the clone and answer with it, once that is set."""
+
+    async def script(api: ScriptedApi, of: str) -> Delivery:
+        await answer.wait()
+        return Accepted(api.make_clone(of))
+
+    return script
+
+
 async def test_a_process_that_heard_no_answer_lately_sends_one_call_first(
     with_options: Callable[..., Context], api: ScriptedApi
 ) -> None:
@@ -165,11 +182,7 @@ async def test_a_process_that_heard_no_answer_lately_sends_one_call_first(
     await discover(ctx)
     answer = asyncio.Event()
 
-    async def first(api: ScriptedApi, of: str) -> Delivery:
-        await answer.wait()
-        return Accepted(api.make_clone(of))
-
-    api.answers.append(first)
+    api.answers.append(accepting_after(answer))
     working = asyncio.create_task(submit(ctx))
     while not api.calls:
         await asyncio.sleep(0.005)
@@ -189,11 +202,7 @@ async def test_a_slow_first_call_does_not_hold_up_the_others_for_long(
     await discover(ctx)
     answer = asyncio.Event()
 
-    async def slow(api: ScriptedApi, of: str) -> Delivery:
-        await answer.wait()
-        return Accepted(api.make_clone(of))
-
-    api.answers.extend([slow] * 5)
+    api.answers.extend([accepting_after(answer)] * 5)
     working = asyncio.create_task(submit(ctx))
     while len(api.calls) < 5:
         await asyncio.sleep(0.005)

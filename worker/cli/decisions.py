@@ -18,12 +18,11 @@ from worker.domain.lineage import Lineage, State
 from worker.domain.policy import PolicyBook, RetryAt, decide
 from worker.domain.text import clean_text
 from worker.domain.transitions import DECIDED_BY_PERSON, Change
+from worker.engine.context import CLOCK_MARGIN
 from worker.kinetic import KineticClient, KineticError, NotFound
 from worker.ledger import Ledger, LedgerFormatError, Outcome
 from worker.ledger.reports import Reports
 
-CLOCKS_MAY_DIFFER = timedelta(seconds=5)
-"""Allowed for where two clocks have to be compared: a failure without the API's own date."""
 WHOLE_SECONDS = timedelta(seconds=1)
 """Some servers cut the fraction off one date and not off another."""
 MAY_BE_A_CLONE = "may_be_a_clone"
@@ -98,7 +97,7 @@ async def suspected_clones(ledger: Ledger, lineage: Lineage) -> list[str]:
     """Return the failures that are held because they may be the clone of this lineage's call."""
     if lineage.intent is None:
         return []
-    held = await ledger.held_since(lineage.intent.at - CLOCKS_MAY_DIFFER)
+    held = await ledger.held_since(lineage.intent.at - CLOCK_MARGIN)
     return [each.root for each in held if _is_suspect(each) and f" {lineage.root};" in each.detail]
 
 
@@ -125,7 +124,7 @@ def why_not(lineage: Lineage, clone: Execution, skew: timedelta) -> str | None:
         return "it belongs to this lineage already, and is not the run that was retried last"
     failed_at, margin = lineage.failure_stamp, WHOLE_SECONDS
     if failed_at is None:
-        failed_at, margin = lineage.last_failed_at + skew, CLOCKS_MAY_DIFFER
+        failed_at, margin = lineage.last_failed_at + skew, CLOCK_MARGIN
     made_at = clone.created_at
     if made_at is not None and made_at < failed_at - margin:
         return (

@@ -66,7 +66,6 @@ class Finding:
     clarity: Clarity
     evidence: str
     candidate: Execution | None = None
-    in_place: bool = False
 
 
 def match(
@@ -91,8 +90,8 @@ def match(
         varied = any(other == version and shown not in ("", fingerprint) for other, shown in seen)
         for doubt, candidate in _pair(group, free):
             root = doubt.lineage.root
-            finding = _in_place(doubt, listing) or _judge(doubt, candidate, free, alike, len(group))
-            findings[root] = finding if varied else _with_caution(finding)
+            finding = _judge(doubt, candidate, free, alike, len(group))
+            findings[root] = _in_place(doubt, listing) or (finding if varied else _with_caution(finding))
     return findings
 
 
@@ -102,7 +101,7 @@ def _in_place(doubt: Doubt, listing: Sequence[Execution]) -> Finding | None:
     if itself is None or itself.status in (Status.FAILED, Status.UNKNOWN):
         return None
     evidence = f"listing: {itself.uuid} itself is {itself.status.value} again (retried in place)"
-    return Finding(Clarity.FOUND, evidence, itself, in_place=True)
+    return Finding(Clarity.FOUND, evidence, itself)
 
 
 def _pair(group: list[Doubt], free: list[Execution]) -> list[tuple[Doubt, Execution | None]]:
@@ -156,7 +155,7 @@ def _judge(
 
 def _with_caution(finding: Finding) -> Finding:
     """Take back a proof that rests on a payload of which nobody knows whether others have it as well."""
-    if finding.clarity is not Clarity.FOUND or finding.in_place:
+    if finding.clarity is not Clarity.FOUND:
         return finding
     evidence = (
         f"{finding.evidence} (no other payload of this workflow is in the list; none came up in the grace)"
