@@ -26,7 +26,8 @@ def together(settings: Settings, wrong: Set[str], got: Got) -> Iterator[Problem]
         wrong: variables that already have a problem of their own.
         got: see `Got`.
     """
-    for rule in (_https, _lease_outlasts_a_call, _base_within_max, _memory_outlasts_lookback):
+    rules = (_https, _lease_outlasts_a_call, _base_within_max, _pauses_in_order, _memory_outlasts_lookback)
+    for rule in rules:
         names, problem = rule(settings, got)
         if problem and not names & wrong:
             yield problem
@@ -64,6 +65,15 @@ def _base_within_max(settings: Settings, got: Got) -> Verdict:
         return names, None
     return names, _too_long(
         settings, got, "RETRY_BASE_DELAY", "RETRY_MAX_DELAY", below="at most", above="at least"
+    )
+
+
+def _pauses_in_order(settings: Settings, got: Got) -> Verdict:
+    names = {"BREAKER_FIRST_PAUSE", "BREAKER_LONGEST_PAUSE"}
+    if settings.breaker.first_pause <= settings.breaker.longest_pause:
+        return names, None
+    return names, _too_long(
+        settings, got, "BREAKER_FIRST_PAUSE", "BREAKER_LONGEST_PAUSE", below="at most", above="at least"
     )
 
 

@@ -106,6 +106,20 @@ def _above_zero(duration: timedelta) -> timedelta:
 Duration = Annotated[timedelta, BeforeValidator(_read_duration), Takes(_DURATION)]
 PositiveDuration = Annotated[Duration, AfterValidator(_above_zero)]
 
+
+def _minutes_to_a_day(duration: timedelta) -> timedelta:
+    if not timedelta(minutes=5) <= duration <= timedelta(hours=24):
+        raise ValueError("out of range")
+    return duration
+
+
+Window = Annotated[
+    timedelta,
+    BeforeValidator(_read_duration),
+    AfterValidator(_minutes_to_a_day),
+    Takes("a duration from 5m to 24h"),
+]
+
 # --- choices and numbers -----------------------------------------------------------------------------
 
 
@@ -125,6 +139,40 @@ Multiplier = Annotated[
     float, AllowInfNan(allow_inf_nan=False), Ge(1), Takes("a number of at least 1, such as 2 or 4")
 ]
 Attempts = Annotated[int, Ge(0), Le(1000)]
+Count = Annotated[int, Ge(0), Le(1_000_000)]
+Share = Annotated[
+    float,
+    AllowInfNan(allow_inf_nan=False),
+    Ge(0),
+    Le(1000),
+    Takes("a number from 0 to 1000, such as 0.5 or 2"),
+]
+
+
+def _at_least_two(strikes: int) -> int:
+    if strikes == 1:
+        raise ValueError("a first failure is equal to none")
+    return strikes
+
+
+def _not_for_ever(rate: float) -> float:
+    if 0 < rate < _SLOWEST_RATE:
+        raise ValueError("less than a call in a quarter of an hour")
+    return rate
+
+
+Strikes = Annotated[
+    int, Ge(0), Le(100), AfterValidator(_at_least_two), Takes("0, or a whole number from 2 to 100")
+]
+_SLOWEST_RATE = 0.001
+Rate = Annotated[
+    float,
+    AllowInfNan(allow_inf_nan=False),
+    Ge(0),
+    Le(10_000),
+    AfterValidator(_not_for_ever),
+    Takes("0, or a number from 0.001 to 10000, such as 0.5 or 20"),
+]
 
 # --- names -------------------------------------------------------------------------------------------
 
@@ -159,6 +207,11 @@ UrlPath = Annotated[
     str,
     _matching(re.compile(r"/[^\s?#]{0,499}")),
     Takes("a path such as /api/executions, without query or fragment"),
+]
+LogsPath = Annotated[
+    str,
+    _matching(re.compile(r"/[^\s?#{}]{0,300}\{execution_uuid\}[^\s?#{}]{0,300}")),
+    Takes("a path such as /api/executions/{execution_uuid}/logs, with {execution_uuid} in it once"),
 ]
 OptionalTomlFile = Annotated[Path | None, Takes("the path of a TOML file that can be read")]
 
@@ -215,6 +268,26 @@ def _check_redis_url(parts: SplitResult) -> None:
         raise not_this("a database number after the host and port, as in redis://host:6379/0")
 
 
+_HOST = re.compile(r"(?=.{1,253}(?::|$))[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*(?::[1-9][0-9]{0,4})?")
+_BELOW = re.compile(r"(?:[a-z0-9_-]+\.)+[a-z][a-z0-9-]*(?::[1-9][0-9]{0,4})?")
+"""What may follow `*.`: at least two labels, or `*.com` would be half the internet; and no number."""
+
+
+def _check_hosts(text: str) -> str:
+    hosts = [host.strip().lower() for host in text.split(",")]
+    for host in hosts:
+        below = host.startswith("*.")
+        if not (_BELOW if below else _HOST).fullmatch(host.removeprefix("*.")):
+            raise ValueError("not a host name")
+        _ = split_url(f"https://{host}").port
+    return ",".join(hosts)
+
+
+LogsHosts = Annotated[
+    str,
+    AfterValidator(_check_hosts),
+    Takes("host names such as logs.example.com or *.example.com:8443, separated by commas"),
+]
 BaseUrl = Annotated[
     str,
     AfterValidator(_check_base_url),

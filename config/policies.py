@@ -1,7 +1,8 @@
-"""Reads `RETRY_POLICY_FILE`: policies for single workflows, in TOML.
+"""Reads `RETRY_POLICY_FILE`: policies for single workflows and what logs say about retrying, in TOML.
 
-Owns the file's format. A key takes what the variable of the same name takes, and inherits the default
-policy's value when it is not given. Which entry is for a workflow is decided in `worker.domain.policy`.
+Owns the file's format; that of a log table is `config.log_rules`'. A key takes what the variable of the same
+name takes, and inherits the default policy's value when it is not given. Which entry is for a workflow is
+decided in `worker.domain.policy`.
 """
 
 from __future__ import annotations
@@ -11,34 +12,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
-
-from pydantic import Field, ValidationError
+from typing import Any, NamedTuple
 
 from config.catalog import text_of
-from config.kinds import NOT_THIS, takes_of
+from config.kinds import takes_of
+from config.log_rules import MOST_RULES, read_log_rule
+from config.policy_keys import KEYS as POLICY_KEYS
+from config.policy_keys import ORDERED, NotTakenError, with_values
 from config.problems import LONGEST_PATH, Problem, one_of, quoted
 from config.redaction import printable
-from config.schema import Group, RetrySettings
+from worker.domain.logs import LogRule
 from worker.domain.policy import Policy, PolicyEntry
 
 VARIABLE = "RETRY_POLICY_FILE"
-POLICY_KEYS = ("max_attempts", "backoff", "base_delay", "multiplier", "max_delay", "jitter", "deadline")
-KEYS = ("name", "workflow", "enabled", *POLICY_KEYS)
+KEYS = ("name", "workflow", "log", *POLICY_KEYS)
 
 _LARGEST_FILE = 1_048_576
 _LONGEST_NAME = 100
 _NAME_TAKES = f"text of up to {_LONGEST_NAME} characters"
 _WORKFLOW_TAKES = "a name pattern such as Eligibility*, a workflow uuid, or a list of them"
-
-
-class _Enabled(Group):
-    enabled: bool = Field(True)
-
-
-_FIELDS = {"enabled": _Enabled.model_fields["enabled"]} | {
-    key: RetrySettings.model_fields[key] for key in POLICY_KEYS
-}
 
 
 @dataclass(slots=True)
@@ -57,33 +49,50 @@ class _Entry:
         self.problems.append(Problem(VARIABLE, place=self.place, complaint=complaint))
 
 
+class PolicyFile(NamedTuple):
+    """What a policy file says; nothing but its problems when there are any."""
+
+    entries: tuple[PolicyEntry, ...]
+    log_rules: tuple[LogRule, ...]
+    problems: list[Problem]
+
+
 def load_policies(path: Path, default: Policy) -> tuple[tuple[PolicyEntry, ...], list[Problem]]:
-    """Return the file's entries in their order, and everything that is wrong with the file.
+    """Return the entries and the problems of `read_policy_file`."""
+    file = read_policy_file(path, default)
+    return file.entries, file.problems
+
+
+def read_policy_file(path: Path, default: Policy) -> PolicyFile:
+    """Return the file's entries and log rules in their order, and everything that is wrong with the file.
 
     Args:
         path: as the person gave it; problems name it.
-        default: what an entry inherits.
+        default: what an entry inherits, besides the file's rules for every workflow.
     """
     document, problem = _read(path)
     if problem:
-        return (), [problem]
+        return PolicyFile((), (), [problem])
     problems = [
         Problem(
             VARIABLE, place=path.name, complaint=f"unknown key {quoted(key)}; entries start with [[policy]]"
         )
         for key in document
-        if key != "policy"
+        if key not in ("policy", "log")
     ]
+    log_rules, mistakes = _read_log_rules(path.name, document.get("log", []), "[[log]]")
+    problems += mistakes
+    default = replace(default, log_rules=log_rules)
     tables = document.get("policy", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         complaint = "policy is not a list of tables; write [[policy]] with two brackets"
-        return (), [*problems, Problem(VARIABLE, place=path.name, complaint=complaint)]
+        return PolicyFile((), (), [*problems, Problem(VARIABLE, place=path.name, complaint=complaint)])
     entries = []
     for number, table in enumerate(tables, start=1):
         entry = _Entry(f"{path.name} {_called(number, table.get('name'))}", table)
         entries.append(_read_entry(entry, number, default))
         problems.extend(entry.problems)
-    return (() if problems else tuple(entries)), problems
+    return PolicyFile((), (), problems) if problems else PolicyFile(tuple(entries), log_rules, [])
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Problem | None]:
@@ -117,12 +126,27 @@ def _read_entry(entry: _Entry, number: int, default: Policy) -> PolicyEntry:
             hint = f"did you mean {near[0]}?" if near else f"there are {one_of(KEYS)}"
             entry.complain(f"unknown key {quoted(key)}; {hint}")
     workflows = _read_workflows(entry)
+    log_rules, mistakes = _read_log_rules(entry.place, entry.table.get("log", []), "[[policy.log]]")
+    entry.problems += mistakes
+    default = replace(default, log_rules=log_rules + default.log_rules)
     return PolicyEntry(
         name=_read_name(entry, number),
         workflow_uuids=frozenset(workflows),
         name_globs=workflows,
         policy=_read_policy(entry, default),
     )
+
+
+def _read_log_rules(place: str, tables: Any, brackets: str) -> tuple[tuple[LogRule, ...], list[Problem]]:
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        complaint = f"log is not a list of tables; write {brackets} with two brackets"
+        return (), [Problem(VARIABLE, place=place, complaint=complaint)]
+    if len(tables) > MOST_RULES:
+        return (), [Problem(VARIABLE, place=place, complaint=f"more than {MOST_RULES} log rules")]
+    read = [_Entry(f"{place} log {number}", table) for number, table in enumerate(tables, start=1)]
+    rules = [read_log_rule(each) for each in read]
+    problems = [problem for each in read for problem in each.problems]
+    return tuple(rule for rule in rules if rule), problems
 
 
 def _read_name(entry: _Entry, number: int) -> str:
@@ -149,44 +173,32 @@ def _read_workflows(entry: _Entry) -> tuple[str, ...]:
 
 def _read_policy(entry: _Entry, default: Policy) -> Policy:
     """Return the default policy with the entry's values; the default itself after a complaint."""
-    texts = {key: _text(value) for key, value in entry.table.items() if key in _FIELDS}
-    for key, text in texts.items():
-        if text is None:
-            entry.wrong(key, entry.table[key], takes_of(_FIELDS[key]))
-    readable = {key: text for key, text in texts.items() if text is not None}
-    values = _validated(
-        entry, {key: text for key, text in readable.items() if key in POLICY_KEYS}, RetrySettings
-    )
-    values |= _validated(entry, {key: text for key, text in readable.items() if key == "enabled"}, _Enabled)
-    if len(values) < len(texts):
+    values: dict[str, Any] = {}
+    given = [name for name in entry.table if name in POLICY_KEYS]
+    for name in given:
+        text = _text(entry.table[name])
+        try:
+            if text is None:
+                raise NotTakenError(takes_of(POLICY_KEYS[name].field))
+            values[name] = POLICY_KEYS[name].read(text)
+        except NotTakenError as exc:
+            entry.wrong(name, entry.table[name], str(exc))
+    if len(values) < len(given):
         return default
-    base, longest = values.get("base_delay", default.base_delay), values.get("max_delay", default.max_delay)
-    if base > longest:
-        _complain_of_delays(entry, text_of(base), text_of(longest))
-        return default
-    return replace(default, **values)
+    in_order = [_in_order(entry, *pair, values, default) for pair in ORDERED]
+    return with_values(default, values) if all(in_order) else default
 
 
-def _validated(entry: _Entry, texts: Mapping[str, str], model: type[Group]) -> dict[str, Any]:
-    """Return the values that are right; complain of the others."""
-    wrong: set[str] = set()
-    try:
-        model.model_validate(texts)
-    except ValidationError as exc:
-        for error in exc.errors(include_url=False, include_input=False):
-            key = str(error["loc"][0])
-            wrong.add(key)
-            takes = error["msg"] if error["type"] == NOT_THIS else takes_of(_FIELDS[key])
-            entry.wrong(key, entry.table[key], takes)
-    checked = model.model_validate({key: text for key, text in texts.items() if key not in wrong})
-    return {key: getattr(checked, key) for key in texts if key not in wrong}
-
-
-def _complain_of_delays(entry: _Entry, base: str, longest: str) -> None:
-    if "base_delay" in entry.table:
-        entry.wrong("base_delay", entry.table["base_delay"], f"at most max_delay ({longest})")
+def _in_order(entry: _Entry, shorter: str, longer: str, values: Mapping[str, Any], default: Policy) -> bool:
+    """Return whether the first of two keys is not longer than the second; complain when it is."""
+    short, long = (values.get(name, POLICY_KEYS[name].value_in(default)) for name in (shorter, longer))
+    if short <= long:
+        return True
+    if shorter in values:
+        entry.wrong(shorter, entry.table[shorter], f"at most {longer} ({text_of(long)})")
     else:
-        entry.wrong("max_delay", entry.table["max_delay"], f"at least base_delay ({base}, inherited)")
+        entry.wrong(longer, entry.table[longer], f"at least {shorter} ({text_of(short)}, inherited)")
+    return False
 
 
 def _text(value: Any) -> str | None:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from config.catalog import REQUIRED, VARIABLES, Variable
+from config.kinds import takes_of
+from config.policy_keys import KEYS
 
 _FIRST = (*REQUIRED, "REDIS_URL")
 
@@ -67,13 +69,12 @@ enabled = false                 # failures are rejected with a reason, not retri
 
 The first entry that matches a workflow counts. A pattern knows `*`, `?` and `[…]` and does not care
 about case; each text is compared with the name as a pattern and with the uuid as it is. Whatever an
-entry leaves out it inherits from the `RETRY_*` variables.
+entry leaves out it inherits from the variables.
 
 | key | takes | variable it overrides |
 | --- | --- | --- |
 | `name` | text | |
 | `workflow` | a pattern or uuid, or a list of them | |
-| `enabled` | true or false | |
 """
 
 
@@ -107,9 +108,9 @@ def _tables() -> Iterator[str]:
 
 
 def _policy_rows() -> Iterator[str]:
-    for variable in VARIABLES.values():
-        if variable.path[0] == "retry" and variable.path[-1] != "policy_file":
-            yield f"| `{variable.path[-1]}` | {_cell(variable.takes)} | `{variable.name}` |"
+    for name, key in KEYS.items():
+        overrides = f" `{key.variable}`" if key.variable else ""
+        yield f"| `{name}` | {_cell(takes_of(key.field))} |{overrides} |"
 
 
 def _example_group(title: str, variables: list[Variable]) -> Iterator[str]:

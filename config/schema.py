@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Le
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from config.kinds import (
@@ -21,9 +21,12 @@ from config.kinds import (
     Attempts,
     BaseUrl,
     BrokerUrl,
+    Count,
     Duration,
     FieldPath,
     LogLevel,
+    LogsHosts,
+    LogsPath,
     Multiplier,
     Namespace,
     OptionalFieldPath,
@@ -31,10 +34,17 @@ from config.kinds import (
     OptionalTomlFile,
     ParameterName,
     PositiveDuration,
+    Rate,
     RedisUrl,
+    Share,
+    Strikes,
     UrlPath,
+    Window,
 )
 from config.redaction import url_secrets
+from worker.domain.breaker import Rule as BreakerRule
+from worker.domain.budget import Limits, WorkflowLimits
+from worker.domain.logs import LogRule
 from worker.domain.policy import Backoff, Jitter, Policy, PolicyBook, PolicyEntry
 
 VARIABLE_NAMES = {"broker_url": "CELERY_BROKER_URL"}
@@ -112,6 +122,19 @@ class KineticSettings(Group):
     max_connections: Annotated[int, Ge(1), Le(1000)] = Field(
         50, description="Open connections per worker process."
     )
+    logs: Annotated[Literal["off", "url", "path"], AnyCase] = Field(
+        "off",
+        description="Where the logs of failed runs are read for the policy file's `[[log]]` rules: nowhere, "
+        "at the execution's `logs_url`, or at `KINETIC_LOGS_PATH`. Their text is searched and never kept.",
+    )
+    logs_path: LogsPath = Field(
+        "/api/executions/{execution_uuid}/logs", description="Where logs are, with `KINETIC_LOGS=path`."
+    )
+    logs_hosts: LogsHosts = Field(
+        "",
+        description="With `KINETIC_LOGS=url`: where a `logs_url` may point to besides the API itself. By "
+        "https, on port 443 unless a port is named; the API key is never sent there.",
+    )
     listing: ListSettings
 
 
@@ -167,6 +190,11 @@ class DiscoverySettings(Group):
         description="Where failures are found. Executions named by `kinetic-retry track` are watched in "
         "every mode; `track` uses no list at all; `both` says the same as `list`.",
     )
+    survey: bool = Field(
+        True,
+        description="Also read the newest executions of every status: what completes tells the breaker, the "
+        "prompt first attempt and the budget how things stand. Costs one list call per interval.",
+    )
 
 
 class RetrySettings(Group):
@@ -193,13 +221,32 @@ class RetrySettings(Group):
     deadline: PositiveDuration = Field(
         timedelta(hours=24), description="No attempt starts later than this after the first failure."
     )
+    prompt: bool = Field(
+        True,
+        description="Make the first attempt at once while other runs of the workflow complete: the failure "
+        "is most likely that run's own.",
+    )
+    join: bool = Field(
+        True,
+        description="A retry that someone else made of a failed execution (same distinctive payload) takes "
+        "the place of the next attempt, instead of making another.",
+    )
+    strikes: Strikes = Field(
+        3,
+        description="After so many equal failures in a row, the original's included, there is no further "
+        "attempt. 0: never for that reason.",
+    )
+    in_flight: Count = Field(
+        0, description="Unfinished clones of all workflows together at once. 0: no limit."
+    )
+    workflow_in_flight: Count = Field(0, description="Unfinished clones per workflow at once. 0: no limit.")
     policy_file: OptionalTomlFile = Field(None, description="Policies for single workflows, see below.")
 
-    entries: tuple[PolicyEntry, ...] = ()
+    entries: tuple[InstanceOf[PolicyEntry], ...] = ()
+    log_rules: tuple[InstanceOf[LogRule], ...] = ()
 
-    @property
-    def policy(self) -> Policy:
-        """The policy of every workflow that no entry of the policy file is for."""
+    def policy(self, breaker: BreakerRule, limits: WorkflowLimits) -> Policy:
+        """Return the policy of every workflow that no entry of the policy file is for."""
         return Policy(
             max_attempts=self.max_attempts,
             backoff=self.backoff,
@@ -208,12 +255,74 @@ class RetrySettings(Group):
             max_delay=self.max_delay,
             jitter=self.jitter,
             deadline=self.deadline,
+            prompt=self.prompt,
+            join=self.join,
+            strikes=self.strikes,
+            breaker=breaker,
+            limits=limits,
+            log_rules=self.log_rules,
         )
 
+
+class BreakerSettings(Group):
+    """When the failures of a workflow wait for it to work again."""
+
+    prefix: ClassVar[str] = "BREAKER_"
+    title: ClassVar[str] = "Workflow breaker"
+
+    # Not more: a workflow is judged by its newest 200 runs, of which a failed clone counts half.
+    failures: Annotated[int, Ge(0), Le(100)] = Field(
+        3,
+        description="Failures in a row after which a workflow's failures wait instead of being retried; "
+        "successes in between count against them. 0: no breaker.",
+    )
+    memory: PositiveDuration = Field(
+        timedelta(hours=1), description="Runs that ended longer ago than this say nothing."
+    )
+    first_pause: PositiveDuration = Field(
+        timedelta(minutes=1),
+        description="After a failure, before one clone tries whether the workflow works again; each that "
+        "fails doubles it. Not longer than `BREAKER_LONGEST_PAUSE`.",
+    )
+    longest_pause: PositiveDuration = Field(
+        timedelta(hours=1), description="One clone tries at least this often."
+    )
+
     @property
-    def policies(self) -> PolicyBook:
-        """The default policy and the entries of the policy file, in their order."""
-        return PolicyBook(self.policy, self.entries)
+    def rule(self) -> BreakerRule:
+        """The same, as the domain has it."""
+        return BreakerRule(self.failures, self.memory, self.first_pause, self.longest_pause)
+
+
+class BudgetSettings(Group):
+    """How many clones may be made for the runs that there are anyhow."""
+
+    prefix: ClassVar[str] = "BUDGET_"
+    title: ClassVar[str] = "Retry budget"
+
+    share: Share = Field(
+        0.5,
+        description="Clones of all workflows together per run that was not a clone, within the window. "
+        "0: no limit.",
+    )
+    floor: Count = Field(100, description="Clones of all workflows that the window may have at least.")
+    window: Window = Field(timedelta(hours=6), description="Over which runs and clones are counted.")
+    pace: Share = Field(
+        1.0,
+        description="Clones in 5 minutes, per run of the busiest 5 minutes of the window: what waited comes "
+        "back no faster than work usually does. 0: no limit.",
+    )
+    pace_floor: Annotated[int, Ge(1), Le(1_000_000)] = Field(
+        20, description="Clones that any 5 minutes may have at least."
+    )
+    workflow_share: Share = Field(
+        1.0,
+        description="Clones of one workflow per run of it that was not a clone, within the window. "
+        "0: no limit.",
+    )
+    workflow_floor: Count = Field(
+        10, description="Clones that every workflow may make in the window, whatever all others do."
+    )
 
 
 class SubmitSettings(Group):
@@ -228,6 +337,10 @@ class SubmitSettings(Group):
     batch: Annotated[int, Ge(1), Le(10_000)] = Field(100, description="Lineages claimed at a time.")
     concurrency: Annotated[int, Ge(1), Le(1000)] = Field(
         20, description="Retry calls in flight per worker process."
+    )
+    rate: Rate = Field(0.0, description="Retry calls per second of all workers together. 0: no limit.")
+    burst: Annotated[int, Ge(1), Le(10_000)] = Field(
+        10, description="Calls that `SUBMIT_RATE` lets leave at once after a rest."
     )
     lease: PositiveDuration = Field(
         timedelta(minutes=2),
@@ -315,6 +428,8 @@ class Settings(BaseSettings):
     ledger: LedgerSettings
     discovery: DiscoverySettings
     retry: RetrySettings
+    breaker: BreakerSettings
+    budget: BudgetSettings
     submit: SubmitSettings
     watch: WatchSettings
     resolve: ResolveSettings
@@ -339,6 +454,32 @@ class Settings(BaseSettings):
         """
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy of every workflow that no entry of the policy file is for."""
+        limits = WorkflowLimits(
+            self.budget.workflow_share, self.budget.workflow_floor, self.retry.workflow_in_flight
+        )
+        return self.retry.policy(self.breaker.rule, limits)
+
+    @property
+    def policies(self) -> PolicyBook:
+        """The default policy and the entries of the policy file, in their order."""
+        return PolicyBook(self.policy, self.retry.entries)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of all workflows together."""
+        budget = self.budget
+        return Limits(
+            share=budget.share,
+            floor=budget.floor,
+            window=budget.window,
+            pace=budget.pace,
+            pace_floor=budget.pace_floor,
+            in_flight=self.retry.in_flight,
+        )
 
     @property
     def secrets(self) -> tuple[str, ...]:

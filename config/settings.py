@@ -95,11 +95,15 @@ def _nested(gathered: Gathered, without: Iterable[str]) -> dict[str, Any]:
 
 
 def _to_inherit(settings: Settings, wrong: set[str]) -> Policy:
-    """Return what policy entries inherit; without limits of its own when those are wrong already."""
-    retry = settings.retry
+    """Return what policy entries inherit; without limits of its own where those are wrong already."""
+    retry, breaker = settings.retry, settings.breaker
+    pauses = {"BREAKER_FIRST_PAUSE", "BREAKER_LONGEST_PAUSE"}
+    if wrong & pauses or breaker.first_pause > breaker.longest_pause:
+        boundless = breaker.model_copy(update={"first_pause": timedelta(0), "longest_pause": LONGEST})
+        settings = settings.model_copy(update={"breaker": boundless})
     if wrong & {"RETRY_BASE_DELAY", "RETRY_MAX_DELAY"} or retry.base_delay > retry.max_delay:
-        return replace(Policy(), base_delay=timedelta(0), max_delay=LONGEST)
-    return retry.policy
+        return replace(Policy(), base_delay=timedelta(0), max_delay=LONGEST, breaker=settings.breaker.rule)
+    return settings.policy
 
 
 def _completed(settings: Settings, entries: tuple[PolicyEntry, ...]) -> Settings:

@@ -20,7 +20,10 @@ from config.problems import LONGEST_PATH, Problem, quoted
 
 Origin = Literal["environment", ".env", "file", "default"]
 
-OUR_PREFIXES = ("KINETIC_", "LEDGER_", "DISCOVERY_", "RETRY_", "SUBMIT_", "WATCH_", "RESOLVE_")
+OUR_PREFIXES = (
+    *("KINETIC_", "LEDGER_", "DISCOVERY_", "RETRY_", "BREAKER_", "BUDGET_"),
+    *("SUBMIT_", "WATCH_", "RESOLVE_"),
+)
 SHARED_PREFIXES = ("WORKER_", "LOG_")
 """Other programs' variables start like this too: only a near miss of ours is worth a complaint."""
 

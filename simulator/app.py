@@ -9,17 +9,19 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import APIKeyHeader
 
 from simulator.control import control_router
-from simulator.executions import Key, Status
+from simulator.executions import Execution, Key, Status
 from simulator.faults import Faults
+from simulator.logs import log_of
 from simulator.middleware import FaultMiddleware
 from simulator.options import Envelope, Options, Order, Pagination
 from simulator.paging import Page, by_cursor, by_offset
@@ -70,6 +72,7 @@ def _api_router(world: World, options: Options) -> APIRouter:
         if not secrets.compare_digest((key or "").encode(), options.api_key.encode()):
             raise HTTPException(401, "Missing or invalid API key")
 
+    shown = partial(_shown, world, options)
     router = APIRouter(prefix="/api", dependencies=[Depends(check_key)])
 
     @router.get(
@@ -77,23 +80,35 @@ def _api_router(world: World, options: Options) -> APIRouter:
         response_model=list[ExecutionResponse] | dict[str, Any],
         responses=UNPUBLISHED,
     )
-    async def list_executions(query: Annotated[ListQuery, Depends()]) -> JSONResponse:
+    async def list_executions(query: Annotated[ListQuery, Depends()], request: Request) -> JSONResponse:
         if not options.has_list:
             raise HTTPException(404, "Not Found")
         keys = world.keys(None if options.ignore_status_filter else query.status)
         page = _page(keys, query, options)
-        now = world.now()
-        items = [written(world.at(key), now, payload=options.payload_in_list) for key in page.keys]
+        items = [shown(world.at(key), request, payload=options.payload_in_list) for key in page.keys]
         return _enveloped(items, len(keys), page.next_cursor, options)
 
     @router.get("/executions/{execution_uuid}", response_model=ExecutionResponse, responses=UNPUBLISHED)
-    async def get_execution(execution_uuid: str) -> JSONResponse:
-        return JSONResponse(written(world.execution(execution_uuid), world.now()))
+    async def get_execution(execution_uuid: str, request: Request) -> JSONResponse:
+        return JSONResponse(shown(world.execution(execution_uuid), request))
+
+    @router.get("/executions/{execution_uuid}/logs", include_in_schema=False)  # nobody publishes it
+    async def get_logs(execution_uuid: str) -> PlainTextResponse:
+        if not options.has_logs:
+            raise HTTPException(404, "Not Found")
+        return PlainTextResponse(log_of(world.execution(execution_uuid), world.now()))
 
     @router.post("/executions/{execution_uuid}/retry", response_model=ExecutionResponse, status_code=201)
-    async def retry_execution(execution_uuid: str) -> JSONResponse:
+    async def retry_execution(execution_uuid: str, request: Request) -> JSONResponse:
         created = world.retry(execution_uuid, in_place=options.retry_in_place)
-        return JSONResponse(written(created, world.now(), status=Status.QUEUED), 201)
+        return JSONResponse(shown(created, request, status=Status.QUEUED), 201)
+
+    _add_run_routes(router, world, options)
+    return router
+
+
+def _add_run_routes(router: APIRouter, world: World, options: Options) -> None:
+    shown = partial(_shown, world, options)
 
     @router.post(
         "/workflows/{workflow_uuid}/run",
@@ -101,23 +116,31 @@ def _api_router(world: World, options: Options) -> APIRouter:
         status_code=201,
         responses=UNPUBLISHED,
     )
-    async def run_workflow(workflow_uuid: str, body: RunWorkflowRequest) -> JSONResponse:
+    async def run_workflow(workflow_uuid: str, body: RunWorkflowRequest, request: Request) -> JSONResponse:
         started = world.start(world.workflow(workflow_uuid), body.input_payload, own_payload=True)
-        return JSONResponse(written(started, world.now(), status=Status.QUEUED), 201)
+        return JSONResponse(shown(started, request, status=Status.QUEUED), 201)
 
     @router.post(
         "/executions/{execution_uuid}/complete",
         response_model=ExecutionResponse,
         responses={**UNPUBLISHED, 409: {"model": Problem}},
     )
-    async def complete_execution(execution_uuid: str, body: CompleteExecutionRequest) -> JSONResponse:
+    async def complete_execution(
+        execution_uuid: str, body: CompleteExecutionRequest, request: Request
+    ) -> JSONResponse:
         try:
             ended = world.complete(execution_uuid, Status(body.status))
         except EndedError as exc:
             raise HTTPException(409, str(exc)) from exc
-        return JSONResponse(written(ended, world.now()))
+        return JSONResponse(shown(ended, request))
 
-    return router
+
+def _shown(
+    world: World, options: Options, execution: Execution, request: Request, **how: Any
+) -> dict[str, Any]:
+    """Return an execution as this deployment answers it: its logs are where it was asked."""
+    logs_below = str(request.base_url) if options.has_logs else ""
+    return written(execution, world.now(), logs_below=logs_below, **how)
 
 
 def _page(keys: Sequence[Key], query: ListQuery, options: Options) -> Page:

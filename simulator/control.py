@@ -22,7 +22,7 @@ from simulator.behaviours import (
     RecoversAfter,
     Timing,
 )
-from simulator.executions import Execution, Status, Workflow
+from simulator.executions import FAILURE_LOG, Execution, Status, Workflow
 from simulator.faults import LONGEST_HANG_S, Faults, Rule
 from simulator.options import Options
 from simulator.record import every_execution, summary
@@ -38,6 +38,7 @@ class WorkflowRequest(BaseModel):
 
     `probability` is for `flaky`, `retries` for `recovers_after`; `outage_from_s` and `outage_to_s` count
     from now; `per_second` makes executions arrive by themselves (0 ends it, None leaves it as it was).
+    `failure_log` is the error that ends a failed run's log, such as `login failed: invalid credentials`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -56,6 +57,7 @@ class WorkflowRequest(BaseModel):
     queued_s: Seconds = 0
     pauses: bool = False
     payloads: PayloadStyle = PayloadStyle.DISTINCTIVE
+    failure_log: str = Field(default=FAILURE_LOG, max_length=1_000_000)
     per_second: float | None = Field(default=None, ge=0)
 
     def rule(self, now: datetime) -> Behaviour:
@@ -152,6 +154,7 @@ def _add_world_routes(router: APIRouter, world: World) -> None:
                 behaviour=body.rule(now),
                 timing=body.timing(),
                 payloads=body.payloads,
+                failure_log=body.failure_log,
             )
         )
         if body.per_second is not None:

@@ -13,6 +13,9 @@ from typing import Any
 
 from simulator.behaviours import Behaviour, Healthy, PayloadStyle, Timing
 
+FAILURE_LOG = "the page did not answer in time"
+"""How the log of a failed run ends, unless its workflow says otherwise."""
+
 Key = tuple[datetime, int]
 """An execution's place in a listing: when it was created, then the order of creation."""
 
@@ -41,6 +44,7 @@ class Workflow:
     behaviour: Behaviour = field(default_factory=Healthy)
     timing: Timing = field(default_factory=Timing)
     payloads: PayloadStyle = PayloadStyle.DISTINCTIVE
+    failure_log: str = FAILURE_LOG
 
 
 @dataclass(slots=True, eq=False)

@@ -48,6 +48,7 @@ class Options(BaseModel):
         ignore_status_filter: the list answers executions of every status.
         payload_in_list: False leaves `input_payload` out of lists.
         has_list: False answers 404 to the list, as a deployment without one would.
+        has_logs: False leaves `logs_url` out and answers 404 to requests for logs.
         retry_in_place: a retry answers with the same uuid and the execution runs again.
     """
 
@@ -62,4 +63,5 @@ class Options(BaseModel):
     ignore_status_filter: bool = False
     payload_in_list: bool = True
     has_list: bool = True
+    has_logs: bool = True
     retry_in_place: bool = False

@@ -89,7 +89,12 @@ VALIDATION_ERROR: dict[str, Any] = {
 
 
 def written(
-    execution: Execution, now: datetime, *, status: Status | None = None, payload: bool = True
+    execution: Execution,
+    now: datetime,
+    *,
+    status: Status | None = None,
+    payload: bool = True,
+    logs_below: str = "https://kinetic.example/",
 ) -> dict[str, Any]:
     """Return an execution as the JSON object of the API.
 
@@ -99,10 +104,11 @@ def written(
         status: shown in place of the true one: a new execution is announced as queued even if it ends
             in the same moment, because the answer describes what was created.
         payload: whether `input_payload` is part of it.
+        logs_below: where this server's logs are read, with a final slash; "" for none.
     """
     status = status or execution.status(now)
     ended = status in FINAL
-    steps = 3 + execution.seq % 17 if ended else None
+    steps = steps_of(execution, status) if ended else None
     link = f"https://kinetic.example/executions/{execution.uuid}"
     answer = {
         "execution_uuid": execution.uuid,
@@ -121,11 +127,16 @@ def written(
         "n_screenshots": steps * 2 if steps else None,
         "output_url": f"{link}/output" if status is Status.COMPLETED else None,
         "video_url": f"{link}/video" if ended else None,
-        "logs_url": f"{link}/logs" if ended else None,
+        "logs_url": f"{logs_below}api/executions/{execution.uuid}/logs" if ended and logs_below else None,
     }
     if not payload:
         del answer["input_payload"]
     return answer
+
+
+def steps_of(execution: Execution, status: Status) -> int:
+    """Return how many steps a run of that status has taken."""
+    return 3 + execution.seq % 17 if status in FINAL else 0
 
 
 def validation_problem(errors: list[Any] | tuple[Any, ...]) -> dict[str, Any]:

@@ -122,6 +122,7 @@ class World:
         known = self._workflows.setdefault(workflow.uuid, workflow)
         known.name, known.behaviour = workflow.name, workflow.behaviour
         known.timing, known.payloads = workflow.timing, workflow.payloads
+        known.failure_log = workflow.failure_log
         return known
 
     def new_uuid(self) -> str:

@@ -26,7 +26,7 @@ from worker.ledger.connection import sentinel_address
 # have stopped reading, and our tasks have no results: half a minute of every warm stop for nothing.
 billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20
 
-LOOKS = ("discover", "watch", "resolve", "prune")
+LOOKS = ("discover", "survey", "watch", "resolve", "prune")
 NEVER_RUN = datetime(2000, 1, 1, tzinfo=UTC)
 SHORTEST_EXPIRY = timedelta(seconds=15)
 """A tick expires by the clock of the machine that runs it: leave room for clocks that disagree."""
@@ -44,6 +44,7 @@ def _schedule(config: Settings) -> dict[str, dict[str, Any]]:
     """Return the beat schedule. A first tick of each goes out at once."""
     every = {
         "discover": config.discovery.interval,
+        "survey": config.discovery.interval,
         "submit": config.submit.interval,
         "watch": config.watch.interval,
         "resolve": config.resolve.interval,

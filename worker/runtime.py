@@ -15,7 +15,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from multiprocessing.sharedctypes import RawValue
 
 import structlog
@@ -24,6 +24,7 @@ from config.settings import Settings, SettingsError, load_settings
 from worker.engine.context import Context, Options
 from worker.episodes import Episode
 from worker.kinetic import Endpoint, KineticClient, ListContract
+from worker.kinetic.logs import LogReader, LogSource
 from worker.ledger import Connection, Ledger, LedgerError, LedgerFormatError, LedgerUnavailable
 from worker.ledger.durability import Durability
 
@@ -92,6 +93,21 @@ def list_contract(config: Settings) -> ListContract:
     )
 
 
+def log_reader(config: Settings, now: Callable[[], datetime]) -> LogReader | None:
+    """Return what reads the logs of failed runs; None where they are not to be read."""
+    kinetic = config.kinetic
+    if kinetic.logs == "off":
+        return None
+    hosts = tuple(filter(None, kinetic.logs_hosts.split(",")))
+    source = LogSource(mode=kinetic.logs, path=kinetic.logs_path, hosts=hosts)
+    return LogReader(
+        endpoint(config),
+        source,
+        now=now,
+        tell=lambda execution, reason: log.info("log_not_read", execution_uuid=execution, reason=reason),
+    )
+
+
 def options(config: Settings) -> Options:
     """Return what the use cases need of the settings."""
     return Options(
@@ -111,6 +127,10 @@ def options(config: Settings) -> Options:
         resolve_grace=config.resolve.grace,
         resolve_unclear=config.resolve.unclear,
         retention=config.ledger.retention,
+        limits=config.limits,
+        survey=config.discovery.survey,
+        rate=config.submit.rate,
+        burst=config.submit.burst,
     )
 
 
@@ -189,7 +209,7 @@ class Runtime:
         return Context(
             ledger=ledger,
             api=KineticClient(endpoint(self._config), list_contract(self._config), now=ledger.clock.now),
-            policies=self._config.retry.policies,
+            policies=self._config.policies,
             options=options(self._config),
             random=random.random,
             waited=lambda: timedelta(seconds=0 if _reached.value else time.monotonic() - _started_s),

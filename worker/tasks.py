@@ -29,6 +29,12 @@ def discover() -> None:
     runtime.perform("discover", engine.discover)
 
 
+@task("survey")
+def survey() -> None:
+    """Read the newest executions of every status, to know how workflows do otherwise."""
+    runtime.perform("survey", engine.survey)
+
+
 @task("submit", BATCH_LIMIT_S)
 def submit() -> None:
     """Send the retries that are due; wake siblings while the backlog is large."""

@@ -24,6 +24,7 @@ import structlog
 from config.logging import configure_logging
 from tests.fuzz.evil_kinetic import KEY, PATIENT, UNUSABLE, UUIDS, EvilKinetic, evil_kinetic
 from tests.support.daemons import OURS
+from tests.support.examples import NO_LIMITS, alone
 from worker.domain.lineage import Lineage, State
 from worker.domain.policy import Jitter, Policy, PolicyBook
 from worker.engine import discover, resolve, submit, watch
@@ -42,6 +43,7 @@ OPTIONS = Options(
     watch_interval=timedelta(0),
     resolve_interval=timedelta(0),
     resolve_grace=timedelta(0),
+    limits=NO_LIMITS,
 )
 
 
@@ -97,7 +99,7 @@ async def the_worker_works(ledger: Ledger, evil: EvilKinetic, url: str) -> None:
     endpoint = Endpoint(url, KEY, timedelta(seconds=4), timedelta(seconds=1), 10)
     with patch.dict(os.environ, {"no_proxy": "127.0.0.1"}):
         client = KineticClient(endpoint, ListContract(path="/api/executions"), now=ledger.clock.now)
-    policy = Policy(max_attempts=2, base_delay=timedelta(0), jitter=Jitter.NONE)
+    policy = alone(Policy(max_attempts=2, base_delay=timedelta(0), jitter=Jitter.NONE))
     ctx = Context(ledger, client, PolicyBook(policy), OPTIONS, random=lambda: 0.0)
     deadline = time.monotonic() + WITHIN_S
     try:

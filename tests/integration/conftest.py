@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.examples import NO_LIMITS, alone
 from tests.support.scripted_api import ScriptedApi
 from worker.domain.policy import Jitter, Policy, PolicyBook
 from worker.engine.context import Context, Options
 from worker.ledger import Ledger
 
-AT_ONCE = Policy(max_attempts=3, base_delay=timedelta(0), jitter=Jitter.NONE)
+AT_ONCE = alone(Policy(max_attempts=3, base_delay=timedelta(0), jitter=Jitter.NONE))
 QUICK = Options(
     request_bound=timedelta(seconds=1),
     discovery_interval=timedelta(0),
@@ -22,6 +23,7 @@ QUICK = Options(
     watch_interval=timedelta(0),
     resolve_interval=timedelta(0),
     resolve_grace=timedelta(0),
+    limits=NO_LIMITS,
 )
 
 

@@ -23,7 +23,7 @@ from tests.support.redis_server import kill, redis_server, revive
 from tests.support.sentinel import sentinel_group
 from tests.support.simulation import start_simulator
 from worker.domain.lineage import State
-from worker.ledger import Connection, Ledger, LedgerError, LedgerUnavailable, Outcome
+from worker.ledger import ANY, Connection, Ledger, LedgerError, LedgerUnavailable, Outcome
 from worker.ledger.durability import Durability
 
 WAIT = timedelta(milliseconds=300)
@@ -70,7 +70,7 @@ async def in_step(ledger: Ledger) -> None:
 
 
 async def intend(ledger: Ledger, root: str = "root") -> Outcome:
-    return await ledger.commit(submitting(discovered(execution(root)).after), while_gate_open=True)
+    return await ledger.commit(submitting(discovered(execution(root)).after), admission=ANY)
 
 
 async def test_an_intent_that_the_replica_has_is_committed(waiting: Ledger) -> None:
@@ -107,7 +107,7 @@ async def test_an_intent_that_is_sent_twice_waits_both_times(waiting: Ledger, re
     On a new connection there would then be nothing to wait for, and the replica would seem to have it.
     """
     await waiting.commit(discovered())
-    call = waiting._commits._call(submitting(discovered().after), None, while_gate_open=True)
+    call = waiting._commits._call(submitting(discovered().after), None, ANY)
     os.kill(replica_pid, signal.SIGSTOP)
     assert await waiting._commits._intents.send(call) is Outcome.NOT_DURABLE
     await waiting.connection._client.connection_pool.disconnect()

@@ -12,7 +12,7 @@ from tests.support.examples import NOW, discovered, execution, submitting
 from worker.domain import outage
 from worker.domain.lineage import State
 from worker.domain.transitions import Change
-from worker.ledger import Ledger, Outcome
+from worker.ledger import ANY, Ledger, Outcome
 from worker.ledger.clock import to_ms
 from worker.ledger.gate import Answers, Closed, ClosingRule, Failure, Heard
 
@@ -64,7 +64,7 @@ async def test_a_closed_gate_stops_claims_and_intents(ledger: Ledger) -> None:
     claim = await ledger.claim(State.SCHEDULED, limit=1, hide_for=MINUTE)
     assert (claim.members, claim.gate) == ((), "paused")
     intent = submitting(discovered().after)
-    assert await ledger.commit(intent, while_gate_open=True) is Outcome.GATED
+    assert await ledger.commit(intent, admission=ANY) is Outcome.GATED
     assert await ledger.gate.suspend("unauthorized", "", timedelta(0), MINUTE)
     assert (await ledger.claim(State.SCHEDULED, limit=1, hide_for=MINUTE)).gate == "suspended"
     assert (await ledger.read(["root"]))["root"] == discovered().after
@@ -78,7 +78,7 @@ async def test_a_few_failures_close_the_gate_for_everyone(ledger: Ledger) -> Non
     gate = await ledger.gate.look()
     assert (gate.closed, gate.reason, gate.detail) == (Closed.DOWN, "connect_error", "no connection")
     intents = await due(ledger, 1)
-    assert await ledger.commit(intents[0], while_gate_open=True) is Outcome.GATED
+    assert await ledger.commit(intents[0], admission=ANY) is Outcome.GATED
     for state in (State.SCHEDULED, State.RUNNING, State.UNRESOLVED):
         assert (await ledger.claim(state, limit=1, hide_for=MINUTE)).gate == "down"
     for job in ("discover", "resolve"):
@@ -179,7 +179,7 @@ async def test_the_gate_opens_by_steps(ledger: Ledger) -> None:
 
     async def fitting() -> int:
         nonlocal intents
-        outcomes = await asyncio.gather(*(ledger.commit(each, while_gate_open=True) for each in intents))
+        outcomes = await asyncio.gather(*(ledger.commit(each, admission=ANY) for each in intents))
         intents = [each for each, o in zip(intents, outcomes, strict=True) if o is Outcome.GATED]
         return outcomes.count(Outcome.COMMITTED)
 
@@ -244,19 +244,19 @@ async def test_an_answer_ends_the_growth_of_the_pauses(ledger: Ledger) -> None:
 async def test_a_call_of_a_worker_that_died_does_not_hold_the_only_place(ledger: Ledger) -> None:
     """A place is taken for half a minute at most, and not by what was under way before the gate closed."""
     intents = await due(ledger, 3)
-    assert await ledger.commit(intents[0], while_gate_open=True) is Outcome.COMMITTED
+    assert await ledger.commit(intents[0], admission=ANY) is Outcome.COMMITTED
     await goes_down(ledger)
     await asyncio.sleep(0.05)  # before the gate closed, by more than the clocks may differ
     await ledger.gate.open()
-    assert await ledger.commit(intents[1], while_gate_open=True) is Outcome.GATED
+    assert await ledger.commit(intents[1], admission=ANY) is Outcome.GATED
     late = [_at(each, ledger.clock.now() + timedelta(milliseconds=100)) for each in intents]
-    assert await ledger.commit(late[1], while_gate_open=True) is Outcome.COMMITTED
-    assert await ledger.commit(late[2], while_gate_open=True) is Outcome.GATED
+    assert await ledger.commit(late[1], admission=ANY) is Outcome.COMMITTED
+    assert await ledger.commit(late[2], admission=ANY) is Outcome.GATED
     index = ledger.keys.state(State.SUBMITTING)
     for root in ("e0", "e1"):
         await ledger.connection.command("ZINCRBY", index, -31_000, root)
     await set_back(ledger, "opening_since", timedelta(minutes=1))
-    assert await ledger.commit(late[2], while_gate_open=True) is Outcome.COMMITTED
+    assert await ledger.commit(late[2], admission=ANY) is Outcome.COMMITTED
 
 
 async def test_after_a_pause_the_gate_opens_by_steps_too(ledger: Ledger) -> None:

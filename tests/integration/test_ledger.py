@@ -57,7 +57,7 @@ async def test_a_failure_discovered_twice_is_one_lineage(ledger: Ledger) -> None
 
 async def test_a_write_that_is_sent_twice_happens_once(ledger: Ledger) -> None:
     """redis-py sends a timed-out write again: the record recognises it and nothing is counted twice."""
-    call = ledger._commits._call(discovered(), None, while_gate_open=False)
+    call = ledger._commits._call(discovered(), None, None)
     script = call.script
     for _ in range(3):
         answer = await ledger.connection.command(

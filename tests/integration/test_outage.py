@@ -26,7 +26,7 @@ from worker.domain.transitions import Change
 from worker.engine import discover, resolve, submit, watch
 from worker.engine.context import Context
 from worker.kinetic import NotFound, Throttled, Unreachable, Unreadable
-from worker.ledger import LedgerUnavailable, Outcome
+from worker.ledger import Admission, LedgerUnavailable, Outcome
 from worker.ledger.gate import Closed
 
 MANY = 300
@@ -236,9 +236,9 @@ async def test_an_intent_that_could_still_be_lost_sends_nothing(
     await discover(ctx)
     commit = ctx.ledger.commit
 
-    async def undurable(change: Change, *, while_gate_open: bool = False, **more: Any) -> Outcome:
-        outcome = await commit(change, while_gate_open=while_gate_open, **more)
-        return Outcome.NOT_DURABLE if while_gate_open else outcome
+    async def undurable(change: Change, *, admission: Admission | None = None, **more: Any) -> Outcome:
+        outcome = await commit(change, admission=admission, **more)
+        return outcome if admission is None else Outcome.NOT_DURABLE
 
     monkeypatch.setattr(ctx.ledger, "commit", undurable)
     await submit(ctx)

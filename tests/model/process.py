@@ -18,6 +18,7 @@ from tests.model.calls import Call, Point, Server, connection_to
 from tests.model.clockwork import Loop
 from tests.model.kinetic_world import Habits, KineticWorld
 from tests.model.wire import CONNECT_TIMEOUT, GRACE, TIMEOUT, HttpCall, Wire, client_on
+from tests.support.examples import NO_LIMITS, alone
 from worker.domain.policy import Backoff, Jitter, Policy, PolicyBook
 from worker.engine import discover, prune, resolve, submit, watch
 from worker.engine.context import Context, Options
@@ -32,12 +33,14 @@ JOBS: dict[str, Callable[[Context], Any]] = {
     "resolve": resolve,
     "prune": prune,
 }
-POLICY = Policy(
-    max_attempts=2,
-    backoff=Backoff.FIXED,
-    base_delay=timedelta(seconds=5),
-    jitter=Jitter.NONE,
-    deadline=timedelta(hours=12),
+POLICY = alone(
+    Policy(
+        max_attempts=2,
+        backoff=Backoff.FIXED,
+        base_delay=timedelta(seconds=5),
+        jitter=Jitter.NONE,
+        deadline=timedelta(hours=12),
+    )
 )
 OPTIONS = Options(
     request_bound=CONNECT_TIMEOUT + TIMEOUT,
@@ -48,6 +51,7 @@ OPTIONS = Options(
     submit_lease=timedelta(seconds=30),
     resolve_interval=timedelta(seconds=4),
     resolve_grace=GRACE,
+    limits=NO_LIMITS,
 )
 
 

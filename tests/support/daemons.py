@@ -20,7 +20,7 @@ END_WITHIN_S = 30.0
 FINAL = ("recovered", "exhausted", "rejected", "cancelled")
 OURS = (
     *("KINETIC_", "REDIS_", "CELERY_", "LEDGER_", "DISCOVERY_", "RETRY_"),
-    *("SUBMIT_", "WATCH_", "RESOLVE_", "WORKER_", "LOG_"),
+    *("SUBMIT_", "WATCH_", "RESOLVE_", "WORKER_", "LOG_", "BREAKER_", "BUDGET_"),
 )
 """How the names of our variables begin."""
 
@@ -33,6 +33,16 @@ QUICK = {
     "WATCH_INTERVAL": "500ms",
     "RESOLVE_INTERVAL": "500ms",
 }
+ALONE = {
+    "BREAKER_FAILURES": "0",
+    "RETRY_STRIKES": "0",
+    "RETRY_PROMPT": "false",
+    "BUDGET_SHARE": "0",
+    "BUDGET_WORKFLOW_SHARE": "0",
+    "BUDGET_PACE": "0",
+}
+"""For tests in which all executions of a workflow fail, and each is to be retried all the same."""
+QUICK |= ALONE
 
 
 def command(role: str) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from worker.domain import transitions
+from worker.domain.breaker import Rule
+from worker.domain.budget import Limits, WorkflowLimits
 from worker.domain.executions import Execution, Status
 from worker.domain.lineage import Lineage
 from worker.domain.policy import GiveUp, History, Jitter, Policy, RetryAt, decide
@@ -58,3 +61,12 @@ def running(lineage: Lineage, clone: str = "clone-1", *, now: datetime = NOW) ->
     sent = submitting(lineage, now=now).after
     made = execution(clone, Status.QUEUED, fingerprint=lineage.fingerprint)
     return transitions.accept(sent, made, now=now, evidence="201")
+
+
+NO_LIMITS = Limits(share=0, pace=0)
+
+
+def alone(policy: Policy) -> Policy:
+    """Return the policy for a test about single lineages: no other failure of the workflow makes a difference."""
+    limits = WorkflowLimits(share=0, floor=0, in_flight=0)
+    return replace(policy, prompt=False, strikes=0, breaker=Rule(failures=0), limits=limits)

@@ -58,7 +58,7 @@ def list_lineages(states: tuple[str, ...], workflow: str | None, limit: int, as_
     if not found:
         screen.print("nothing to list")
         return
-    screen.print(_table(found, config.retry.policies, now))
+    screen.print(_table(found, config.policies, now))
     if len(found) == limit:
         screen.print(f"[dim]the first {limit}; --limit for more[/]")
 

@@ -34,7 +34,7 @@ def explain(workflow: str, as_json: bool) -> None:
       kinetic-retry policy explain
       kinetic-retry policy explain --workflow 'Eligibility checks'
     """
-    book = settings().retry.policies
+    book = settings().policies
     chosen, entry = book.for_workflow(workflow, workflow)
     now = datetime.now(UTC)
     attempts = _attempts(chosen, now)

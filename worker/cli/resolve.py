@@ -66,14 +66,14 @@ def resolve(
         suspects = await suspected_clones(ledger, lineage)
         if suspects and not force:
             raise CommandError(_may_be_its_clone(lineage.root, suspects), NO)
-        return await declare_not_delivered(ledger, lineage, person, config.retry.policies), suspects
+        return await declare_not_delivered(ledger, lineage, person, config.policies), suspects
 
     change, suspects = with_ledger(work, config)
     if as_json:
-        echo_json(_as_object(change, config.retry.policies, suspects))
+        echo_json(_as_object(change, config.policies, suspects))
         return
     screen = console()
-    for line in _lines(change, config.retry.policies, suspects):
+    for line in _lines(change, config.policies, suspects):
         screen.print(line)
 
 

@@ -81,6 +81,11 @@ class Execution:
     n_agent_actions: int | None = None
     duration_ms: int | None = None
 
+    @property
+    def workflow(self) -> str:
+        """What its workflow is counted under: its uuid, or its version's where the API does not tell."""
+        return self.workflow_uuid or self.workflow_version_uuid
+
     def ended_at(self, seen_at: datetime) -> datetime:
         """Return when a final execution ended: `updated_at`, else `created_at`, else when we saw it."""
         return self.updated_at or self.created_at or seen_at

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from worker.domain.executions import Execution
+from worker.domain.failures import Signature
 from worker.domain.policy import History
 
 
@@ -41,11 +42,13 @@ class State(StrEnum):
 FINAL_STATES = frozenset({State.RECOVERED, State.EXHAUSTED, State.REJECTED, State.CANCELLED})
 DOUBTFUL_STATES = (State.SUBMITTING, State.UNRESOLVED)
 """States in which a clone may exist that no record names yet."""
+FLYING_STATES = (*DOUBTFUL_STATES, State.RUNNING)
+"""States in which a clone may be under way: they count as in flight."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One clone made by us.
+    """One clone, made by us or, where `joined`, by someone else.
 
     Attributes:
         clone: the new execution; equal to `of` where the deployment retries in place.
@@ -56,6 +59,7 @@ class Attempt:
         evidence: how we know of it: the call's own answer, or what the listing showed.
         alive: whether the clone was seen in a state other than failed (matters in place only).
         ended_at, outcome: when and how it ended: `completed`, `failed`, or "" while it runs.
+        joined: whether someone else made it: it is no attempt of ours and spends none.
     """
 
     clone: str
@@ -67,6 +71,7 @@ class Attempt:
     alive: bool = False
     ended_at: datetime | None = None
     outcome: str = ""
+    joined: bool = False
 
     @property
     def in_place(self) -> bool:
@@ -114,6 +119,8 @@ class Lineage:
         missing_since: since when the API says the clone does not exist.
         reason, detail: why the lineage is in its state; for a final state, the verdict.
         policy: the name of the policy entry that decided last.
+        signature: of the newest failure; None when the API does not tell.
+        strikes, struck_since: equal failures in a row, the newest included, and when the first of them happened.
     """
 
     root: str
@@ -141,6 +148,19 @@ class Lineage:
     reason: str = ""
     detail: str = ""
     policy: str = "default"
+    signature: Signature | None = None
+    strikes: int = 1
+    struck_since: datetime | None = None
+
+    @property
+    def workflow(self) -> str:
+        """What its workflow is counted under: its uuid, or its version's where the API does not tell."""
+        return self.workflow_uuid or self.workflow_version_uuid
+
+    @property
+    def made(self) -> int:
+        """How many clones we made: the attempts that are spent."""
+        return sum(not attempt.joined for attempt in self.attempts)
 
     @property
     def newest(self) -> Attempt:
@@ -150,7 +170,7 @@ class Lineage:
     @property
     def next_attempt(self) -> int:
         """The number of the attempt that comes next, counted from 1."""
-        return len(self.attempts) + 1
+        return self.made + 1
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -161,7 +181,15 @@ class Lineage:
     def history(self) -> History:
         """What the policy needs to know."""
         last_delay = self.attempts[-1].delay if self.attempts else None
-        return History(len(self.attempts), self.root_failed_at, self.last_failed_at, last_delay)
+        return History(
+            self.made,
+            self.root_failed_at,
+            self.last_failed_at,
+            last_delay,
+            self.strikes,
+            self.signature,
+            self.struck_since,
+        )
 
     def may_have_made(self, execution: Execution, skew: timedelta, margin: timedelta) -> bool:
         """Whether an execution that belongs to nobody may be the clone of this lineage's open intent.

@@ -14,10 +14,18 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from worker.domain.breaker import Rule as BreakerRule
+from worker.domain.budget import WorkflowLimits
+from worker.domain.calendar import ALWAYS, Calendar
+from worker.domain.failures import Signature
+from worker.domain.logs import LogRule
+
 Random = Callable[[], float]
 """Returns a number in [0, 1): `random.random`, or a constant in tests."""
 
 NO_DELAY = timedelta(0)
+LONGEST_SPREAD = timedelta(minutes=10)
+"""Over which the attempts that waited for quiet hours to end are spread."""
 
 
 class Backoff(StrEnum):
@@ -37,11 +45,33 @@ class Jitter(StrEnum):
     DECORRELATED = "decorrelated"
 
 
+class Climate(StrEnum):
+    """How the workflow does otherwise, as far as is known when a decision is taken."""
+
+    UNKNOWN = "unknown"
+    HEALTHY = "healthy"
+    """Its other runs complete: this failure is most likely this run's own."""
+    TROUBLED = "troubled"
+    """Its breaker is not closed: this failure is most likely the workflow's."""
+    DOUBTFUL = "doubtful"
+    """Usually others run, but none of them completed since this failure came up first."""
+
+
+class Rule(StrEnum):
+    """Which rule set the time of an attempt."""
+
+    PROMPT = "prompt"
+    BACKOFF = "backoff"
+    CALENDAR = "calendar"
+
+
 class GiveUpReason(StrEnum):
     """Why no further attempt is made."""
 
     ATTEMPTS_USED_UP = "attempts_used_up"
     DEADLINE_PASSED = "deadline_passed"
+    USELESS = "useless"
+    DETERMINISTIC = "deterministic"
     REPORT_ONLY = "report_only"
     POLICY_DISABLED = "policy_disabled"
 
@@ -59,6 +89,13 @@ class Policy:
         jitter: see `Jitter`.
         deadline: no attempt starts later than this after the root's failure.
         enabled: False rejects the workflow's failures with a reason instead of retrying them.
+        prompt: the next attempt comes at once while the workflow's other runs complete and the failure is a new one.
+        join: a retry that someone else made of the failed run is taken for ours, instead of making another.
+        strikes: after so many equal failures in a row, the root's included, there is no further attempt; 0 = never.
+        breaker: when failures of the workflow wait for it to work again.
+        limits: how many clones of the workflow may be made and be in flight.
+        calendar: when attempts may start, and from when on they are useless.
+        log_rules: what a failed run's log says about retrying it; the first that matches counts.
 
     Raises:
         ValueError: a value that cannot be meant, in words for the person who set it.
@@ -72,6 +109,13 @@ class Policy:
     jitter: Jitter = Jitter.EQUAL
     deadline: timedelta = timedelta(hours=24)
     enabled: bool = True
+    prompt: bool = True
+    join: bool = True
+    strikes: int = 3
+    breaker: BreakerRule = BreakerRule()
+    limits: WorkflowLimits = WorkflowLimits()
+    calendar: Calendar = ALWAYS
+    log_rules: tuple[LogRule, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_attempts < 0:
@@ -84,6 +128,8 @@ class Policy:
             raise ValueError("base_delay must not be longer than max_delay")
         if self.deadline <= NO_DELAY:
             raise ValueError("deadline must be longer than zero")
+        if self.strikes < 0 or self.strikes == 1:
+            raise ValueError("strikes must be 0 or at least 2: a first failure is equal to none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +166,20 @@ class PolicyBook:
 
 @dataclass(frozen=True, slots=True)
 class RetryAt:
-    """The next attempt: its number, when it is due, and the delay (after jitter) that led there."""
+    """The next attempt.
+
+    Attributes:
+        attempt: its number.
+        due_at: when it is due.
+        delay: after the last failure, jitter included.
+        rule, why: which rule set the time, and its figures in words.
+    """
 
     attempt: int
     due_at: datetime
     delay: timedelta
+    rule: Rule = Rule.BACKOFF
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +199,18 @@ class History:
         root_failed_at: when the root failed; the deadline counts from here.
         last_failed_at: when the newest run failed; the delay counts from here.
         last_delay: the delay before the newest attempt, for decorrelated jitter; None before the first.
+        strikes: equal failures in a row, the newest included.
+        signature: of the newest failure; None when the API does not tell.
+        struck_since: when the first of these equal failures happened; None for the newest failure's time.
     """
 
     attempts: int
     root_failed_at: datetime
     last_failed_at: datetime
     last_delay: timedelta | None = None
+    strikes: int = 1
+    signature: Signature | None = None
+    struck_since: datetime | None = None
 
 
 def delay_before(policy: Policy, attempt: int) -> timedelta:
@@ -217,25 +278,49 @@ def delay_band(policy: Policy, attempt: int) -> tuple[timedelta, timedelta]:
             return policy.base_delay, delay_before(tripled, attempt + 1)
 
 
-def decide(history: History, policy: Policy, now: datetime, random: Random) -> RetryAt | GiveUp:
+def decide(
+    history: History,
+    policy: Policy,
+    now: datetime,
+    random: Random,
+    climate: Climate = Climate.UNKNOWN,
+) -> RetryAt | GiveUp:
     """Return when the next attempt starts, or why there is none.
 
     The delay counts from the last failure, not from when it was noticed; an attempt whose time has
     passed already is due now.
     """
-    objection = may_start(history, policy, now)
+    objection = may_start(history, policy, now) or _struck_out(history, policy, climate)
     if objection:
         return objection
     attempt = history.attempts + 1
-    delay = jittered(policy, delay_before(policy, attempt), history.last_delay, random)
-    wait = max(NO_DELAY, delay - max(NO_DELAY, now - history.last_failed_at))
-    if now - history.root_failed_at + wait > policy.deadline:
-        return _too_late(policy, f"attempt {attempt} would start after it")
-    return RetryAt(attempt, now + wait, delay)
+    if policy.prompt and climate is Climate.HEALTHY and history.strikes < 2:  # noqa: PLR2004
+        delay, rule = NO_DELAY, Rule.PROMPT
+        why = "at once: other runs of this workflow complete"
+    else:
+        delay = jittered(policy, delay_before(policy, attempt), history.last_delay, random)
+        rule, why = Rule.BACKOFF, _backoff_in_words(policy, attempt)
+    due_at = now + max(NO_DELAY, delay - max(NO_DELAY, now - history.last_failed_at))
+    closed = policy.calendar.objection(due_at)
+    if closed:
+        rule, why = Rule.CALENDAR, f"not during {closed}"
+        due_at = _spread(policy.calendar, due_at, random)
+        delay = due_at - history.last_failed_at
+    return _past_the_end(history, policy, due_at) or RetryAt(attempt, due_at, delay, rule, why)
+
+
+def strikes_after(strikes: int, climate: Climate, *, same: bool) -> int:
+    """Return how many equal failures in a row there are after another failure.
+
+    One that came while the workflow as a whole failed says nothing about this one: it is not counted.
+    """
+    if not same:
+        return 1
+    return max(1, strikes) if climate is Climate.TROUBLED else strikes + 1
 
 
 def may_start(history: History, policy: Policy, now: datetime) -> GiveUp | None:
-    """Return why the next attempt must not start now, or None when it may.
+    """Return why the next attempt must not start now or ever, or None when it may.
 
     Asked again right before each retry call: the policy may have changed and time has passed since
     the attempt was scheduled.
@@ -248,12 +333,53 @@ def may_start(history: History, policy: Policy, now: datetime) -> GiveUp | None:
         return GiveUp(
             GiveUpReason.ATTEMPTS_USED_UP, f"{history.attempts} of {policy.max_attempts} attempts were made"
         )
-    if now - history.root_failed_at > policy.deadline:
-        return _too_late(policy, f"attempt {history.attempts + 1} was not started before it")
+    return _past_the_end(history, policy, now)
+
+
+def ends_at(history: History, policy: Policy) -> datetime:
+    """Return the last moment at which an attempt may start."""
+    deadline = history.root_failed_at + policy.deadline
+    useless = policy.calendar.useless_from(history.root_failed_at)
+    return min(deadline, useless) if useless else deadline
+
+
+def _past_the_end(history: History, policy: Policy, starts_at: datetime) -> GiveUp | None:
+    attempt = history.attempts + 1
+    useless = policy.calendar.useless_from(history.root_failed_at)
+    if useless and starts_at >= useless:
+        detail = (
+            f"a retry is useless from {useless:%Y-%m-%d %H:%M} UTC on; attempt {attempt} would start later"
+        )
+        return GiveUp(GiveUpReason.USELESS, detail)
+    if starts_at - history.root_failed_at > policy.deadline:
+        detail = (
+            f"the deadline is {policy.deadline} after the first failure; attempt {attempt} would start later"
+        )
+        return GiveUp(GiveUpReason.DEADLINE_PASSED, detail)
     return None
 
 
-def _too_late(policy: Policy, what: str) -> GiveUp:
-    return GiveUp(
-        GiveUpReason.DEADLINE_PASSED, f"the deadline is {policy.deadline} after the first failure; {what}"
-    )
+def _struck_out(history: History, policy: Policy, climate: Climate) -> GiveUp | None:
+    """Return the end of a lineage that fails the same way again and again, while the workflow as such works."""
+    if not policy.strikes or history.strikes < policy.strikes:
+        return None
+    if climate in (Climate.TROUBLED, Climate.DOUBTFUL):
+        return None  # others fail as well, or nobody knows: it may be the workflow's trouble and pass
+    where = f": {history.signature.in_words}" if history.signature else ""
+    return GiveUp(GiveUpReason.DETERMINISTIC, f"the same failure {history.strikes} times in a row{where}")
+
+
+def _spread(calendar: Calendar, moment: datetime, random: Random) -> datetime:
+    """Return a moment soon after the next opening: what waited over night must not start in one second."""
+    opens = calendar.next_open(moment)
+    if opens is None:
+        return datetime.max.replace(tzinfo=moment.tzinfo)
+    closes = calendar.next_closed(opens)
+    most = min(LONGEST_SPREAD, (closes - opens) / 4) if closes else LONGEST_SPREAD
+    return opens + most * random()
+
+
+def _backoff_in_words(policy: Policy, attempt: int) -> str:
+    shortest, longest = delay_band(policy, attempt)
+    band = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
+    return f"{policy.backoff.value} backoff, attempt {attempt}: {band} after the failure"

@@ -11,15 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from worker.domain.budget import Limit
 from worker.domain.executions import Execution
+from worker.domain.failures import Signature
+from worker.domain.health import Ended
 from worker.domain.lineage import Attempt, Intent, Lineage, State
 from worker.domain.policy import GiveUp, GiveUpReason, Policy, RetryAt
 
 EDGES: Mapping[State, frozenset[State]] = {
     State.SCHEDULED: frozenset(
         {
+            State.SCHEDULED,  # it has to wait longer, for a reason that is put on record
             State.SUBMITTING,
-            State.RUNNING,  # a late answer names the clone after we had concluded there was none
+            State.RUNNING,  # a late answer names the clone after we had concluded there was none; or one joins
             State.RECOVERED,  # a conflict showed that the execution completed after all
             State.HELD,
             State.EXHAUSTED,
@@ -82,17 +86,30 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedRun:
+    """A run that ended, as a change tells it."""
+
+    uuid: str
+    ended: Ended
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One step of a lineage: what it was (None for a new one), what it becomes, and the story of it.
 
     Attributes:
         claims_clone: an execution that `after` takes as its own and that no other lineage may have.
+        ran: a run whose end the change tells, for what is known of its workflow.
+        parks: whether the lineage waits until its workflow has room for it.
     """
 
     before: Lineage | None
     after: Lineage
     events: tuple[Event, ...]
     claims_clone: str | None = None
+    ran: EndedRun | None = None
+    parks: bool = False
 
 
 def discover(
@@ -124,13 +141,16 @@ def discover(
         last_failed_at=failed_at,
         failure_stamp=execution.updated_at,
         policy=policy_name,
+        signature=Signature.of(execution),
+        struck_since=failed_at,
     )
     found = Event("execution_discovered", {"execution_uuid": execution.uuid, "failed_at": _iso(failed_at)})
     if isinstance(decision, Hold):
         decided = hold(lineage, reason=decision.reason, detail=decision.detail, now=seen_at)
     else:
         decided = _decided(lineage, decision, policy, policy_name, seen_at)
-    return Change(None, decided.after, (found, *decided.events))
+    ran = EndedRun(execution.uuid, Ended.FAILED, failed_at)
+    return Change(None, decided.after, (found, *decided.events), ran=ran)
 
 
 def submit(lineage: Lineage, *, token: str, now: datetime, lease: timedelta, policy: Policy) -> Change:
@@ -279,10 +299,11 @@ def recover(lineage: Lineage, *, now: datetime, ended_at: datetime, detail: str 
     after = _move(lineage, State.RECOVERED, now, "completed", detail, attempts=attempts)
     facts: dict[str, Fact] = {
         "execution_uuid": attempts[-1].clone if attempts else lineage.failing,
-        "attempt": len(attempts),
+        "attempt": lineage.made,
         "duration": _seconds(ended_at - lineage.root_failed_at),
     }
-    return Change(lineage, after, (Event("execution_recovered", facts),))
+    ran = _clone_ended(lineage, ended_at, Ended.CLONE_COMPLETED, Ended.COMPLETED)
+    return Change(lineage, after, (Event("execution_recovered", facts),), ran=ran)
 
 
 def fail_again(
@@ -294,8 +315,12 @@ def fail_again(
     now: datetime,
     policy: Policy,
     policy_name: str,
+    strikes: int = 1,
 ) -> Change:
-    """The watched clone failed: the policy's decision follows at once."""
+    """The watched clone failed: the policy's decision follows at once.
+
+    `strikes` is how many equal failures in a row that makes.
+    """
     failed = replace(
         lineage,
         attempts=_ended(lineage, failed_at, "failed"),
@@ -303,10 +328,52 @@ def fail_again(
         last_failed_at=failed_at,
         failure_stamp=clone.updated_at,
         missing_since=None,
+        signature=Signature.of(clone),
+        strikes=strikes,
+        struck_since=struck_since(lineage, clone) or failed_at,
     )
-    facts: dict[str, Fact] = {"execution_uuid": clone.uuid, "attempt": len(lineage.attempts)}
+    where = failed.signature.in_words if failed.signature else ""
+    facts: dict[str, Fact] = {
+        "execution_uuid": clone.uuid,
+        "attempt": lineage.made,
+        "failed_at_step": where,
+        "strikes": strikes,
+    }
     decided = _decided(failed, decision, policy, policy_name, now)
-    return Change(lineage, decided.after, (Event("attempt_failed", facts), *decided.events))
+    ran = _clone_ended(lineage, failed_at, Ended.CLONE_FAILED, Ended.FAILED)
+    return Change(lineage, decided.after, (Event("attempt_failed", facts), *decided.events), ran=ran)
+
+
+def struck_since(lineage: Lineage, failed: Execution) -> datetime | None:
+    """Return since when the lineage fails the way this run failed; None when it never failed that way before."""
+    signature = Signature.of(failed)
+    if signature is None or not signature.same_as(lineage.signature):
+        return None
+    return lineage.struck_since or lineage.last_failed_at
+
+
+def defer(
+    lineage: Lineage, *, reason: Limit | str, detail: str, now: datetime, due_at: datetime | None = None
+) -> Change:
+    """It is due and has to wait all the same; the reason is put on record.
+
+    Args:
+        lineage: scheduled.
+        reason: what holds it up.
+        detail: the same with its figures.
+        now: by the Redis server's clock.
+        due_at: until when; None = until its workflow has room for it.
+    """
+    changes = {} if due_at is None else {"due_at": due_at}
+    after = _move(lineage, State.SCHEDULED, now, str(reason), detail, **changes)
+    facts: dict[str, Fact] = {
+        "execution_uuid": lineage.failing,
+        "attempt": lineage.next_attempt,
+        "reason": str(reason),
+        "detail": detail,
+        "due_at": _iso(due_at) if due_at else None,
+    }
+    return Change(lineage, after, (Event("retry_deferred", facts),), parks=due_at is None)
 
 
 def stop_watching(lineage: Lineage, *, reason: str, detail: str, now: datetime) -> Change:
@@ -314,7 +381,7 @@ def stop_watching(lineage: Lineage, *, reason: str, detail: str, now: datetime) 
     after = _move(lineage, State.EXHAUSTED, now, reason, detail, attempts=_ended(lineage, now, "unknown"))
     facts: dict[str, Fact] = {
         "execution_uuid": lineage.newest.clone,
-        "attempt": len(lineage.attempts),
+        "attempt": lineage.made,
         "reason": reason,
         "detail": detail,
     }
@@ -350,15 +417,22 @@ def _decided(
             lineage,
             State.SCHEDULED,
             now,
+            decision.rule.value,
+            decision.why,
             due_at=decision.due_at,
             delay=decision.delay,
             policy=policy_name,
         )
-        facts |= {"delay": _seconds(decision.delay), "due_at": _iso(decision.due_at)}
+        facts |= {
+            "delay": _seconds(decision.delay),
+            "due_at": _iso(decision.due_at),
+            "rule": decision.rule.value,
+            "why": decision.why,
+        }
         return Change(lineage, after, (Event("retry_scheduled", facts),))
     refused = decision.reason is GiveUpReason.POLICY_DISABLED
     state, name = (State.REJECTED, "retry_rejected") if refused else (State.EXHAUSTED, "retries_exhausted")
-    facts |= {"attempt": len(lineage.attempts), "reason": decision.reason.value, "detail": decision.detail}
+    facts |= {"attempt": lineage.made, "reason": decision.reason.value, "detail": decision.detail}
     after = _move(
         lineage, state, now, decision.reason.value, decision.detail, due_at=None, policy=policy_name
     )
@@ -386,6 +460,13 @@ def _ended(lineage: Lineage, at: datetime, outcome: str) -> tuple[Attempt, ...]:
     if lineage.state is not State.RUNNING:
         return lineage.attempts
     return (*lineage.attempts[:-1], replace(lineage.newest, ended_at=at, outcome=outcome))
+
+
+def _clone_ended(lineage: Lineage, at: datetime, ours: Ended, joined: Ended) -> EndedRun | None:
+    """Return the end of the run that was watched; None when none was."""
+    if lineage.state is not State.RUNNING:
+        return None
+    return EndedRun(lineage.newest.clone, joined if lineage.newest.joined else ours, at)
 
 
 def _iso(moment: datetime) -> str:

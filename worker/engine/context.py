@@ -9,12 +9,14 @@ from typing import Any, Literal
 
 import structlog
 
+from worker.domain.budget import Limits
 from worker.domain.lineage import Lineage
 from worker.domain.policy import Policy, PolicyBook, Random
 from worker.domain.transitions import Change, Event
+from worker.engine.desk import Desk
 from worker.engine.gatekeeper import Api, Gatekeeper
 from worker.engine.payloads import Payloads
-from worker.ledger import Ledger, Outcome
+from worker.ledger import Admission, Ledger, Outcome, Rate
 
 CLOCK_MARGIN = timedelta(seconds=5)
 """What the API's clock and ours may disagree by beyond the skew that we measure: its `Date` header has
@@ -37,6 +39,11 @@ class Options:
         submit_concurrency: retry calls, and looks, under way at once per process.
         slow_start: how long a call that nobody knows to be answered holds up the next one.
         batch_budget: how long one task goes on starting new work.
+        limits: of the clones of all workflows together.
+        survey: whether the newest executions of every status are read as well.
+        rate, burst: retry calls per second of all workers together (0 = no limit), and how many may leave at once.
+        release_interval: shortest pause between two looks at who waits for their workflow.
+        look_again: how long a lineage waits for its workflow before it is looked at all the same.
     """
 
     request_bound: timedelta = timedelta(seconds=35)
@@ -57,6 +64,17 @@ class Options:
     resolve_unclear: Literal["hold", "adopt", "retry"] = "hold"
     retention: timedelta = timedelta(days=30)
     batch_budget: timedelta = timedelta(seconds=5)
+    limits: Limits = Limits()
+    survey: bool = True
+    rate: float = 0
+    burst: int = 10
+    release_interval: timedelta = timedelta(seconds=0.9)
+    look_again: timedelta = timedelta(minutes=10)
+
+    @property
+    def token_bucket(self) -> Rate | None:
+        """How fast retry calls may leave; None = as fast as they come."""
+        return Rate(self.rate, self.burst) if self.rate else None
 
 
 @dataclass(slots=True)
@@ -67,6 +85,7 @@ class Context:
         api: as it was handed in; use cases call it through `calls` only.
         calls: the same API behind the gate that all workers share.
         payloads: what this process has learned of payloads that a listing leaves out.
+        desk: what it knows of workflows.
         waited: how long this process tries to reach the ledger for the first time; zero once it has.
         stopping: whether the process is asked to end: finish what is under way, start nothing.
     """
@@ -81,9 +100,11 @@ class Context:
     log: Any = field(default_factory=lambda: structlog.get_logger("worker"))
     calls: Gatekeeper = field(init=False)
     payloads: Payloads = field(default_factory=Payloads)
+    desk: Desk = field(init=False)
 
     def __post_init__(self) -> None:
-        """Put the gate before the API."""
+        """Put the gate before the API, and the desk before the ledger."""
+        self.desk = Desk(self.ledger, lambda: self.policies, lambda: self.options.limits, self.log)
         self.calls = Gatekeeper(self.api, self.ledger, self.log, lists=lambda: self.options.lists)
 
     def now(self) -> datetime:
@@ -95,10 +116,10 @@ class Context:
         return self.policies.for_workflow(lineage.workflow_uuid, lineage.workflow_name)
 
     async def commit(
-        self, change: Change, *, next_at: datetime | None = None, while_gate_open: bool = False
+        self, change: Change, *, next_at: datetime | None = None, admission: Admission | None = None
     ) -> Outcome:
         """Store a change and log the events it tells; the loser of a race drops its change and says so."""
-        outcome = await self.ledger.commit(change, next_at=next_at, while_gate_open=while_gate_open)
+        outcome = await self.ledger.commit(change, next_at=next_at, admission=admission)
         if outcome is Outcome.COMMITTED:
             for event in change.events:
                 self._tell(change.after, event)

@@ -13,9 +13,11 @@ from typing import Any
 
 from worker.domain import transitions
 from worker.domain.executions import Execution, Status
+from worker.domain.health import Ended, Run
 from worker.domain.policy import History, decide
 from worker.domain.transitions import Change, Hold
 from worker.engine.context import CLOCK_MARGIN, TURN_LEASE, Context
+from worker.engine.desk import Workflow
 from worker.engine.suspects import Suspects
 from worker.kinetic import KineticError, Page
 from worker.ledger import Outcome, Turn
@@ -103,9 +105,13 @@ def begin_lineage(
     dated: bool,
     hold: Hold | None = None,
 ) -> Change:
-    """Return the change that begins a lineage for a failed execution, decided by its policy unless held."""
+    """Return the change that begins a lineage for a failed execution, decided by its policy unless held.
+
+    What is known of its workflow is taken from the desk, so it must have been looked up there.
+    """
     policy, name = ctx.policies.for_workflow(execution.workflow_uuid, execution.workflow_name)
-    decision = hold or decide(History(0, failed_at, failed_at), policy, seen_at, ctx.random)
+    climate = ctx.desk.climate(Workflow.of(execution), failed_at, failed_at)
+    decision = hold or decide(History(0, failed_at, failed_at), policy, seen_at, ctx.random, climate)
     return transitions.discover(
         execution,
         failed_at=failed_at,
@@ -186,7 +192,7 @@ async def _take_in(ctx: Context, walk: _Walk, page: Page) -> int:
     seen_at = ctx.now()
     news = 0
     undated_before_us: list[str] = []
-    changes: list[Change] = []
+    begun: list[tuple[Execution, datetime, bool]] = []
     for each in unknown:
         if each.uuid in owned:
             continue
@@ -202,22 +208,37 @@ async def _take_in(ctx: Context, walk: _Walk, page: Page) -> int:
             walk.waiting += 1
             walk.reread = min(walk.reread or failed_at, each.created_at or walk.horizon)
             continue
-        changes.append(
-            begin_lineage(
-                ctx,
-                each,
-                failed_at=failed_at,
-                seen_at=seen_at,
-                source="list",
-                dated=dated,
-                hold=suspects.hold(each),
-            )
-        )
+        begun.append((each, failed_at, dated))
+    changes = await _begin(ctx, begun, seen_at, suspects)
     outcomes = await asyncio.gather(*(ctx.commit(change) for change in changes))
     walk.begun += outcomes.count(Outcome.COMMITTED)
     await ctx.ledger.leave_alone(undated_before_us)
     walk.left_alone += len(undated_before_us)
     return news
+
+
+async def _begin(
+    ctx: Context, failures: list[tuple[Execution, datetime, bool]], seen_at: datetime, suspects: Suspects
+) -> list[Change]:
+    """Return the changes that begin lineages: each decided in the knowledge of all of them.
+
+    `failures` are executions, when they failed, and whether the API says so.
+    """
+    await ctx.desk.look(Workflow.of(each) for each, _, _ in failures)
+    for each, failed_at, _ in failures:
+        ctx.desk.expect(Workflow.of(each), Run(failed_at, Ended.FAILED))
+    return [
+        begin_lineage(
+            ctx,
+            each,
+            failed_at=failed_at,
+            seen_at=seen_at,
+            source="list",
+            dated=dated,
+            hold=suspects.hold(each),
+        )
+        for each, failed_at, dated in failures
+    ]
 
 
 def _far_enough(ctx: Context, walk: _Walk, page: Page, news: int) -> bool:

@@ -21,13 +21,16 @@ from worker.domain.delivery import (
 )
 from worker.domain.executions import Execution, Status
 from worker.domain.lineage import Lineage, State
-from worker.domain.policy import may_start
+from worker.domain.policy import Policy, Rule, ends_at, may_start
 from worker.domain.transitions import CONFLICT, Change, IllegalTransitionError
 from worker.engine.context import Context
+from worker.engine.desk import Workflow
 from worker.engine.pool import Pool
+from worker.engine.release import release
 from worker.kinetic import KineticError, NotFound
 from worker.ledger import LedgerError, Outcome
 
+CALENDAR = Rule.CALENDAR.value
 MOST_CONFLICTS = 5
 """Conflicts in a row after which a failed execution is taken for one that cannot be retried."""
 _RECORD_AGAIN_AFTER_S = 0.5
@@ -42,6 +45,7 @@ async def submit(ctx: Context, call_siblings: Callable[[int], None] = lambda _: 
         ctx: the world.
         call_siblings: asked to wake that many more workers when the backlog is larger than a batch.
     """
+    released = await release(ctx)
     run = _Submission(ctx, call_siblings)
     closings = ctx.calls.closings
     pool = Pool(
@@ -55,10 +59,11 @@ async def submit(ctx: Context, call_siblings: Callable[[int], None] = lambda _: 
         await pool.run()
     finally:
         await run.give_back([*pool.not_begun, *run.gated])
+        await run.park()
     await asyncio.gather(*run.calls)
     if run.gate in ("suspended", "down"):
         await ctx.calls.probe(await ctx.ledger.gate.look())
-    return run.did
+    return {**run.did, "released": released} if released else run.did
 
 
 @dataclass(slots=True)
@@ -70,6 +75,8 @@ class _Submission:
         gate: what it said when work was claimed last.
         under_way: lineages claimed and not yet given a call or given back.
         ended: set by every one of them that has ended.
+        gated: lineages for others to claim, since no call leaves now.
+        waiting: lineages that go on waiting for their workflow.
     """
 
     ctx: Context
@@ -80,6 +87,7 @@ class _Submission:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     did: dict[str, int] = field(default_factory=dict)
     gated: list[Lineage] = field(default_factory=list)
+    waiting: list[Lineage] = field(default_factory=list)
     calls: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def supply(self) -> Sequence[Lineage]:
@@ -95,7 +103,11 @@ class _Submission:
                 await asyncio.wait_for(self.ended.wait(), options.slow_start.total_seconds())
         limit = options.submit_batch if calls.answers_lately else 1
         claim = await self.ctx.ledger.claim(
-            State.SCHEDULED, limit=limit, hide_for=options.batch_budget * 2, lease=options.submit_lease
+            State.SCHEDULED,
+            limit=limit,
+            hide_for=options.batch_budget * 2,
+            lease=options.submit_lease,
+            rate=options.token_bucket,
         )
         self.gate = claim.gate
         calls.opening = claim.gate in ("opening", "full")
@@ -108,6 +120,7 @@ class _Submission:
             if not isinstance(each, Lineage):
                 self.ctx.log.error("record_unreadable", detail=str(each))
         lineages = [each for each in found.values() if isinstance(each, Lineage)]
+        await self.ctx.desk.look(map(Workflow.of, lineages))
         self.under_way += len(lineages)
         return lineages
 
@@ -136,16 +149,31 @@ class _Submission:
         if objection:
             await ctx.commit(transitions.give_up(lineage, objection, policy, policy_name, now=now))
             return
+        if await self._has_to_wait(lineage, policy, now):
+            return
         if lineage.reason == CONFLICT and not await self._still_failed(lineage):
             return
+        await self._send(lineage, policy)
+
+    async def _send(self, lineage: Lineage, policy: Policy) -> None:
+        """Record the intent, send the call, record what came of it."""
+        ctx, workflow = self.ctx, Workflow.of(lineage)
         token = secrets.token_hex(8)
         intent = transitions.submit(
-            lineage, token=token, now=now, lease=ctx.options.submit_lease, policy=policy
+            lineage, token=token, now=ctx.now(), lease=ctx.options.submit_lease, policy=policy
         )
-        outcome = await ctx.commit(intent, while_gate_open=True)
+        seen = ctx.desk.view(workflow, lineage.last_failed_at)
+        ctx.desk.made(workflow)
+        limits = ctx.desk.admission(workflow, seen, ctx.options.token_bucket)
+        outcome = await ctx.commit(intent, admission=limits)
         if outcome is Outcome.GATED:
             self.open = ctx.calls.opening  # while it opens, a place may become free at any moment
+        if outcome is Outcome.PACED:
+            self.open = False
+        if outcome in (Outcome.GATED, Outcome.PACED):
             self.gated.append(lineage)
+        if outcome is Outcome.LIMITED:
+            await self._limited(lineage)
         if outcome is Outcome.NOT_DURABLE:
             detail = "the intent could still be lost by a crash or failover of Redis; the call was not sent"
             await settle(ctx, intent.after, NotDelivered("not_durable", detail))
@@ -153,9 +181,58 @@ class _Submission:
             return
         delivery = await send(ctx, intent.after)
         self.ended.set()
-        name = type(delivery).__name__.lower()
-        self.did[name] = self.did.get(name, 0) + 1
+        self.count(type(delivery).__name__.lower())
         await settle(ctx, intent.after, delivery)
+
+    async def _has_to_wait(self, lineage: Lineage, policy: Policy, now: datetime) -> bool:
+        """Put it off, with the reason on record, while its calendar, its workflow or a limit says so."""
+        ctx = self.ctx
+        closed = policy.calendar.objection(now)
+        if closed:
+            due_at = policy.calendar.next_open(now) or now + ctx.options.look_again
+            detail = f"not during {closed}"
+            await ctx.commit(
+                transitions.defer(lineage, reason=CALENDAR, detail=detail, now=now, due_at=due_at)
+            )
+            self.count(CALENDAR)
+            return True
+        workflow = Workflow.of(lineage)
+        await ctx.desk.look([workflow])
+        seen = ctx.desk.view(workflow, lineage.last_failed_at)
+        limit = seen.objection
+        if not limit:
+            return False
+        self.count(limit.value)
+        if (
+            lineage.reason == limit.value
+        ):  # it is on record already; the figures are those of when it began to wait
+            self.waiting.append(lineage)
+        else:
+            detail = ctx.desk.in_words(limit, seen)
+            change = transitions.defer(lineage, reason=limit, detail=detail, now=now)
+            await ctx.commit(change, next_at=self._look_again_at(lineage, policy))
+        return True
+
+    async def _limited(self, lineage: Lineage) -> None:
+        """The ledger knows better: look again, and wait unless there is room after all."""
+        policy, _ = self.ctx.policy_for(lineage)
+        await self.ctx.desk.look([Workflow.of(lineage)], fresh=True)
+        if not await self._has_to_wait(lineage, policy, self.ctx.now()):
+            await self.give_back([lineage])
+
+    async def park(self) -> None:
+        """Hide what waits for its workflow until there is room."""
+        if self.waiting:
+            until = self.ctx.now() + self.ctx.options.look_again
+            await self.ctx.ledger.workflows.park(self.waiting, until)
+
+    def _look_again_at(self, lineage: Lineage, policy: Policy) -> datetime:
+        """Return when a lineage that waits is looked at all the same: at its end at the latest."""
+        return min(self.ctx.now() + self.ctx.options.look_again, ends_at(lineage.history, policy))
+
+    def count(self, what: str) -> None:
+        """Count what was done."""
+        self.did[what] = self.did.get(what, 0) + 1
 
     async def _still_failed(self, lineage: Lineage) -> bool:
         """Look before another call for an execution that the API would not retry: it may run again."""

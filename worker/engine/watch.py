@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from worker.domain import transitions
 from worker.domain.executions import Execution, Status
+from worker.domain.failures import Signature
+from worker.domain.health import Ended, Run
 from worker.domain.lineage import Lineage, State
 from worker.domain.outage import looks_at_once
-from worker.domain.policy import History, decide
+from worker.domain.policy import decide, strikes_after
 from worker.domain.transitions import Change
 from worker.domain.watching import next_look_in
 from worker.engine.context import Context
+from worker.engine.desk import Workflow
 from worker.engine.discover import begin_lineage
 from worker.engine.pool import Pool
 from worker.engine.suspects import Suspects
@@ -114,6 +118,8 @@ class _Clones(_Looks[Lineage]):
     async def work(self, lineage: Lineage) -> None:
         found = await self.get(lineage.newest.clone)
         now = self.ctx.now()
+        if isinstance(found, Execution) and found.status is Status.FAILED:
+            await self.ctx.desk.look([Workflow.of(lineage)])
         change = self._change(lineage, found, now)
         if change:
             await self.ctx.commit(
@@ -174,10 +180,30 @@ class _Clones(_Looks[Lineage]):
     def _failed_again(self, lineage: Lineage, found: Execution, now: datetime) -> Change:
         policy, name = self.ctx.policy_for(lineage)
         failed_at = self._ended_at(found, lineage, now)
-        history = History(len(lineage.attempts), lineage.root_failed_at, failed_at, lineage.newest.delay)
-        decision = decide(history, policy, now, self.ctx.random)
+        workflow = Workflow.of(lineage)
+        ended = Ended.FAILED if lineage.newest.joined else Ended.CLONE_FAILED
+        self.ctx.desk.expect(workflow, Run(failed_at, ended))
+        since = transitions.struck_since(lineage, found)
+        climate = self.ctx.desk.climate(workflow, failed_at, since or failed_at)
+        strikes = strikes_after(lineage.strikes, climate, same=since is not None)
+        history = replace(
+            lineage.history,
+            last_failed_at=failed_at,
+            last_delay=lineage.newest.delay,
+            strikes=strikes,
+            signature=Signature.of(found),
+            struck_since=since,
+        )
+        decision = decide(history, policy, now, self.ctx.random, climate)
         return transitions.fail_again(
-            lineage, found, decision, failed_at=failed_at, now=now, policy=policy, policy_name=name
+            lineage,
+            found,
+            decision,
+            failed_at=failed_at,
+            now=now,
+            policy=policy,
+            policy_name=name,
+            strikes=strikes,
         )
 
     def _ended_at(self, found: Execution, lineage: Lineage, now: datetime) -> datetime:
@@ -222,10 +248,13 @@ class _Tracked(_Looks[str]):
                 self._look_again(uuid, now, age)
                 return
             stamp = found.updated_at or found.created_at
+            failed_at = min(stamp - self.ctx.calls.skew, now) if stamp else now
+            await self.ctx.desk.look([Workflow.of(found)])
+            self.ctx.desk.expect(Workflow.of(found), Run(failed_at, Ended.FAILED))
             change = begin_lineage(
                 self.ctx,
                 found,
-                failed_at=min(stamp - self.ctx.calls.skew, now) if stamp else now,
+                failed_at=failed_at,
                 seen_at=now,
                 source="track",
                 dated=stamp is not None,

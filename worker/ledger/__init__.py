@@ -1,6 +1,6 @@
 """The ledger: the only place that speaks Redis. Knows the domain, nothing else of the worker."""
 
-from worker.ledger.commits import Outcome
+from worker.ledger.commits import ANY, Admission, Outcome, Rate
 from worker.ledger.connection import Connection
 from worker.ledger.errors import LedgerError, LedgerFormatError, LedgerUnavailable
 from worker.ledger.gate import GateState
@@ -8,6 +8,8 @@ from worker.ledger.jobs import Turn
 from worker.ledger.ledger import Claim, Ledger
 
 __all__ = [
+    "ANY",
+    "Admission",
     "Claim",
     "Connection",
     "GateState",
@@ -16,5 +18,6 @@ __all__ = [
     "LedgerFormatError",
     "LedgerUnavailable",
     "Outcome",
+    "Rate",
     "Turn",
 ]

@@ -12,16 +12,18 @@ import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
-from worker.domain.lineage import Lineage, State
+from worker.domain.budget import PACE_WINDOW, Caps
+from worker.domain.lineage import FLYING_STATES, Lineage, State
 from worker.domain.transitions import Change, Event
 from worker.ledger import records
-from worker.ledger.clock import ServerClock, to_ms
+from worker.ledger.clock import ServerClock, to_ms, whole_ms
 from worker.ledger.connection import Connection
 from worker.ledger.keys import Keys
 from worker.ledger.scripts import Call, run_all, script
+from worker.ledger.workflows import waiting_member
 
 BATCH = 100
 
@@ -34,10 +36,61 @@ class Outcome(StrEnum):
     """Someone else committed this lineage first: drop what you have and read it again."""
     GATED = "gated"
     """The gate is closed: no call may leave."""
+    LIMITED = "limited"
+    """Its workflow's breaker or a limit does not let another clone go now: look again at what is known of it."""
+    PACED = "paced"
+    """So many calls left within this second that the next one has to wait a little."""
     TAKEN = "taken"
     """The execution belongs to another lineage already."""
     NOT_DURABLE = "not_durable"
     """An intent was committed, but a crash or a failover could still lose it: its call must not leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How fast retry calls of all workers may leave: a token bucket.
+
+    Attributes:
+        per_second: tokens that come with each second.
+        burst: tokens that it holds at most.
+    """
+
+    per_second: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What an intent is held against when it is recorded.
+
+    Attributes:
+        workflow, breaker_version: the breaker by which `caps` were worked out; it must not have changed.
+        caps: how far each count may go.
+        window: over which clones are counted.
+        rate: None = as fast as they come.
+    """
+
+    workflow: str = ""
+    breaker_version: int = 0
+    caps: Caps | None = None
+    window: timedelta = timedelta(0)
+    rate: Rate | None = None
+
+    def as_json(self) -> str:
+        """Return it for `commit.lua`; a limit that does not exist is left out."""
+        limits: dict[str, str | int | float | None] = {}
+        if self.caps:
+            limits = {name: getattr(self.caps, name) for name in _CAPS}
+            limits |= {"workflow": self.workflow, "breaker": self.breaker_version}
+            limits |= {"window": whole_ms(self.window), "pace_window": whole_ms(PACE_WINDOW)}
+        if self.rate:
+            limits |= {"rate": self.rate.per_second, "burst": self.rate.burst}
+        return json.dumps({name: value for name, value in limits.items() if value is not None})
+
+
+_CAPS = ("places", "in_flight", "all_in_flight", "made", "all_made", "made_lately", "floor")
+ANY = Admission()
+"""No limit but the gate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +110,26 @@ class Commits:
         self._intents = _Lane(connection, clock, keys.facts) if connection.durability else self._changes
 
     async def commit(
-        self, change: Change, *, next_at: datetime | None = None, while_gate_open: bool = False
+        self, change: Change, *, next_at: datetime | None = None, admission: Admission | None = None
     ) -> Outcome:
         """Store a change unless the lineage moved on meanwhile.
 
         Args:
             change: what happened; its events are appended and counted in the same step.
             next_at: when the lineage needs attention next, where its own fields do not say.
-            while_gate_open: it is an intent. Refuse it (`GATED`) while no retry call may leave; wait until it
-                is as durable as the connection asks for (else `NOT_DURABLE`).
+            admission: given with an intent. Refuse it while no retry call may leave (`GATED`, `PACED`) or these
+                limits do not allow it (`LIMITED`); wait until it is as durable as the connection asks for (else
+                `NOT_DURABLE`).
 
         Raises:
             LedgerUnavailable: no answer; the change may or may not be stored. Never act as if it were.
         """
-        call = self._call(change, next_at, while_gate_open=while_gate_open)
-        return await (self._intents if while_gate_open else self._changes).send(call)
+        call = self._call(change, next_at, admission)
+        return await (self._changes if admission is None else self._intents).send(call)
 
-    def _call(self, change: Change, next_at: datetime | None, *, while_gate_open: bool) -> Call:
+    def _call(self, change: Change, next_at: datetime | None, admission: Admission | None) -> Call:
         before, after, keys = change.before, change.after, self._keys
+        workflow, ran = after.workflow, change.ran
         token = secrets.token_hex(6)
         claimed = change.claims_clone or ""
         arguments: list[str | int] = [
@@ -84,9 +139,17 @@ class Commits:
             after.root,
             to_ms(next_at or _attention_at(after)),
             claimed,
-            int(while_gate_open),
+            "" if admission is None else admission.as_json(),
             self._events_maxlen,
             "" if before or self.started_ms is None else self.started_ms,
+            _enters_or_leaves(_flies(before), _flies(after)),
+            f"{after.root}:{(before or after).next_attempt}",
+            _made(before, after),
+            f"{ran.ended.value}{ran.uuid}" if ran else "",
+            to_ms(ran.at) if ran else 0,
+            int(ran is not None and not ran.ended.by_us),
+            waiting_member(before or after),
+            "+" if change.parks else "-" if before and before.state is State.SCHEDULED else "",
         ]
         for event in change.events:
             arguments += [event.name, event_data(after, event)]
@@ -102,6 +165,16 @@ class Commits:
                 keys.gate,
                 keys.lineage(claimed or after.root),
                 keys.facts,
+                keys.flight(workflow),
+                keys.made_of(workflow),
+                keys.made,
+                keys.runs(workflow),
+                keys.traffic_of(workflow),
+                keys.traffic,
+                keys.waiting,
+                keys.breakers,
+                keys.rate,
+                *(keys.state(state) for state in FLYING_STATES),
             ],
             arguments,
         )
@@ -163,6 +236,28 @@ def event_data(lineage: Lineage, event: Event) -> str:
     return json.dumps(
         {key: value for key, value in data.items() if value not in (None, "")}, separators=(",", ":")
     )
+
+
+def _flies(lineage: Lineage | None) -> bool:
+    return lineage is not None and lineage.state in FLYING_STATES
+
+
+def _enters_or_leaves(was: bool, is_now: bool) -> str:  # noqa: FBT001  # two of a kind
+    return "" if was == is_now else "+" if is_now else "-"
+
+
+def _made(before: Lineage | None, after: Lineage) -> str:
+    """Say whether a clone is about to be made, or turned out not to have been made after all.
+
+    The member of the index names the attempt by the lineage before the change: it is the one whose call it is.
+    """
+    if before is None:
+        return ""
+    if after.state is State.SUBMITTING:
+        return "+"
+    had_a_call = before.intent is not None and before.state is not State.SCHEDULED
+    back = after.state in (State.SCHEDULED, State.REJECTED) and after.made == before.made
+    return "-" if had_a_call and back else ""
 
 
 def _attention_at(lineage: Lineage) -> datetime:

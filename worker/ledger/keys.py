@@ -70,5 +70,51 @@ class Keys:
         """Set of executions without dates that were dealt with or left alone."""
         return self._named("undated")
 
+    def runs(self, workflow: str) -> str:
+        """Index of a workflow's newest runs that ended: how and which → when, in ms."""
+        return self._named(f"runs:{workflow}")
+
+    def flight(self, workflow: str) -> str:
+        """Index of a workflow's lineages in flight: root → since when, in ms."""
+        return self._named(f"flight:{workflow}")
+
+    def made_of(self, workflow: str) -> str:
+        """Index of a workflow's clones lately: root and attempt → when its call was recorded, in ms."""
+        return self._named(f"made:{workflow}")
+
+    def traffic_of(self, workflow: str) -> str:
+        """Hash: five minutes → how many runs of the workflow ended in them."""
+        return self._named(f"traffic:{workflow}")
+
+    @property
+    def made(self) -> str:
+        """The same as `made_of`, of all workflows."""
+        return self._named("made")
+
+    @property
+    def traffic(self) -> str:
+        """The same as `traffic_of`, of all workflows."""
+        return self._named("traffic")
+
+    @property
+    def breakers(self) -> str:
+        """Hash: workflow → its breaker, JSON, where it is not untouched."""
+        return self._named("breakers")
+
+    @property
+    def waiting(self) -> str:
+        """Index by name of lineages that wait for their workflow: workflow, time of failure, root."""
+        return self._named("waiting")
+
+    @property
+    def surveyed(self) -> str:
+        """Index of completed runs that were counted: uuid → when they ended, in ms."""
+        return self._named("surveyed")
+
+    @property
+    def rate(self) -> str:
+        """Hash: the token bucket of all retry calls."""
+        return self._named("rate")
+
     def _named(self, name: str) -> str:
         return f"{{{self.namespace}}}:{name}"

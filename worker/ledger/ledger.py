@@ -15,13 +15,14 @@ from worker.domain.lineage import DOUBTFUL_STATES, Lineage, State
 from worker.domain.transitions import Change
 from worker.ledger import records
 from worker.ledger.clock import ServerClock, from_ms, to_ms, whole_ms
-from worker.ledger.commits import Commits, Outcome
+from worker.ledger.commits import Admission, Commits, Outcome, Rate
 from worker.ledger.connection import Connection
 from worker.ledger.errors import LedgerFormatError
 from worker.ledger.gate import Gate
 from worker.ledger.jobs import Jobs
 from worker.ledger.keys import Keys
 from worker.ledger.scripts import Call, run, run_all, script
+from worker.ledger.workflows import Workflows
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Ledger:
         self.clock = ServerClock()
         self.gate = Gate(connection, self.keys, self.clock)
         self.jobs = Jobs(connection, self.keys, self.clock)
+        self.workflows = Workflows(connection, self.keys, self.clock, events_maxlen)
         self._commits = Commits(connection, self.keys, self.clock, events_maxlen)
 
     async def begin(self, up_for: timedelta) -> datetime:
@@ -76,13 +78,19 @@ class Ledger:
         return from_ms(started_ms)
 
     async def commit(
-        self, change: Change, *, next_at: datetime | None = None, while_gate_open: bool = False
+        self, change: Change, *, next_at: datetime | None = None, admission: Admission | None = None
     ) -> Outcome:
         """Store a change, compare-and-set; see `Commits.commit`."""
-        return await self._commits.commit(change, next_at=next_at, while_gate_open=while_gate_open)
+        return await self._commits.commit(change, next_at=next_at, admission=admission)
 
     async def claim(
-        self, state: State, *, limit: int, hide_for: timedelta, lease: timedelta = timedelta(0)
+        self,
+        state: State,
+        *,
+        limit: int,
+        hide_for: timedelta,
+        lease: timedelta = timedelta(0),
+        rate: Rate | None = None,
     ) -> Claim:
         """Claim up to `limit` lineages whose time in `state` has come; nothing while the gate is closed.
 
@@ -92,8 +100,9 @@ class Ledger:
             hide_for: how long others do not see them; what is not dealt with by then they claim.
             lease: of the retry call that each will get: no more are claimed than an opening gate has places
                 for. Zero for everything else.
+            rate: of retry calls: no more are claimed than may leave now.
         """
-        return await self._claim(self.keys.state(state), limit, hide_for, lease)
+        return await self._claim(self.keys.state(state), limit, hide_for, lease, rate)
 
     async def read(self, roots: Sequence[str]) -> dict[str, Lineage | LedgerFormatError]:
         """Return the lineages of those roots that have one, in one round trip."""
@@ -201,10 +210,14 @@ class Ledger:
         """Close the connection."""
         await self.connection.aclose()
 
-    async def _claim(self, index: str, limit: int, hide_for: timedelta, lease: timedelta) -> Claim:
+    async def _claim(
+        self, index: str, limit: int, hide_for: timedelta, lease: timedelta, rate: Rate | None = None
+    ) -> Claim:
         mark = self.clock.mark()
-        keys = [index, self.keys.gate, self.keys.state(State.SUBMITTING)]
-        call = Call(script("claim"), keys, [limit, whole_ms(hide_for), whole_ms(lease)])
+        keys = [index, self.keys.gate, self.keys.state(State.SUBMITTING), self.keys.rate]
+        arguments: list[int | float] = [limit, whole_ms(hide_for), whole_ms(lease)]
+        arguments += [rate.per_second, rate.burst] if rate else [0, 0]
+        call = Call(script("claim"), keys, arguments)
         now_ms, gate, remaining, *members = await run(self.connection, call)
         self.clock.hear(mark, now_ms)
         return Claim(tuple(members), remaining, gate)

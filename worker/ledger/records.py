@@ -10,11 +10,14 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
+from worker.domain.failures import Signature
 from worker.domain.lineage import Attempt, Intent, Lineage, State
 from worker.ledger.clock import from_ms, to_ms, whole_ms
 from worker.ledger.errors import LedgerFormatError
 
-FORMAT = 1
+FORMAT = 2
+"""2 adds what is known of the failure (`failed_as`, `strikes`) and `joined` attempts, and lineages in flight are indexed by
+workflow: a worker that does not keep that index must not write beside one that does."""
 
 
 def dump(lineage: Lineage, write_token: str) -> str:
@@ -46,6 +49,9 @@ def dump(lineage: Lineage, write_token: str) -> str:
         "conflicts": lineage.conflicts or None,
         "missing_since": _ms(lineage.missing_since),
         "policy": lineage.policy,
+        "failed_as": _dump_signature(lineage.signature),
+        "strikes": lineage.strikes if lineage.strikes > 1 else None,
+        "struck_since": _ms(lineage.struck_since) if lineage.strikes > 1 else None,
         "intent": intent
         and {
             "token": intent.token,
@@ -109,6 +115,9 @@ def _load(root: str, record: dict[str, Any]) -> Lineage:
         reason=record.get("reason", ""),
         detail=record.get("detail", ""),
         policy=record.get("policy", "default"),
+        signature=_load_signature(record),
+        strikes=record.get("strikes", 1),
+        struck_since=_moment(record.get("struck_since")),
     )
 
 
@@ -122,6 +131,7 @@ def _dump_attempt(attempt: Attempt) -> dict[str, Any]:
         "alive": attempt.alive,
         "ended_at": _ms(attempt.ended_at),
         "outcome": attempt.outcome,
+        "joined": attempt.joined,
     }
     return _without_blanks(written)
 
@@ -137,7 +147,29 @@ def _load_attempt(of: str, written: dict[str, Any]) -> Attempt:
         alive=written.get("alive", False),
         ended_at=_moment(written.get("ended_at")),
         outcome=written.get("outcome", ""),
+        joined=written.get("joined", False),
     )
+
+
+def _dump_signature(signature: Signature | None) -> dict[str, Any] | None:
+    """Return what is known of a failure; its version is the lineage's own."""
+    if signature is None:
+        return None
+    return _without_blanks(
+        {
+            "steps": signature.n_steps,
+            "actions": signature.n_agent_actions,
+            "duration_ms": signature.duration_ms,
+        }
+    )
+
+
+def _load_signature(record: dict[str, Any]) -> Signature | None:
+    written = record.get("failed_as")
+    if written is None:
+        return None
+    version = record.get("workflow_version", "")
+    return Signature(version, written.get("steps"), written.get("actions"), written.get("duration_ms"))
 
 
 def _compact(record: dict[str, Any]) -> str:

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from config.catalog import VARIABLES
+from config.policy_keys import KEYS, with_values
 from config.schema import Settings
+from worker.domain.breaker import Rule
+from worker.domain.budget import WorkflowLimits
 from worker.domain.policy import Backoff, Jitter, Policy
 
 Load = Callable[..., Settings]
@@ -57,7 +61,7 @@ def test_entries_inherit_and_the_first_match_counts(load: Load, policy_file: Cal
         max_delay = "2h"
     """
     settings = load(RETRY_POLICY_FILE=policy_file(text), RETRY_MAX_ATTEMPTS="8", RETRY_DEADLINE="2d")
-    policies = settings.retry.policies
+    policies = settings.policies
     expected = Policy(
         max_attempts=8,
         backoff=Backoff.FIXED,
@@ -70,13 +74,56 @@ def test_entries_inherit_and_the_first_match_counts(load: Load, policy_file: Cal
     last, name = policies.for_workflow("other", "claims")
     assert (name, last.enabled, last.max_attempts, last.jitter) == ("entry 2", False, 0, Jitter.NONE)
     assert (last.deadline, last.max_delay) == (timedelta(hours=1), timedelta(hours=2))
-    assert policies.default == settings.retry.policy
+    assert policies.default == settings.policy
+
+
+def test_each_key_arrives_where_it_belongs(load: Load, policy_file: Callable[[str], str]) -> None:
+    """An entry changes what it names and nothing else, also inside the breaker and the limits."""
+    text = """
+        [[policy]]
+        workflow = "A"
+        prompt = false
+        join = false
+        strikes = 0
+        in_flight = 2
+        breaker_failures = 4
+        breaker_memory = "5m"
+        breaker_first_pause = "6s"
+        breaker_longest_pause = "7m"
+        budget_share = 0.8
+        budget_floor = 9
+
+        [[policy]]
+        workflow = "B"
+        budget_floor = 0
+        breaker_first_pause = "2m"
+    """
+    settings = load(RETRY_POLICY_FILE=policy_file(text), BUDGET_WORKFLOW_SHARE="3", BREAKER_FAILURES="9")
+    assert settings.policies.for_workflow("A", "")[0] == Policy(
+        prompt=False,
+        join=False,
+        strikes=0,
+        breaker=Rule(4, timedelta(minutes=5), timedelta(seconds=6), timedelta(minutes=7)),
+        limits=WorkflowLimits(share=0.8, floor=9, in_flight=2),
+    )
+    assert settings.policies.for_workflow("B", "")[0] == Policy(
+        breaker=Rule(failures=9, first_pause=timedelta(minutes=2)), limits=WorkflowLimits(share=3, floor=0)
+    )
+
+
+def test_every_key_overrides_a_variable_of_its_own() -> None:
+    """Each key but `enabled` has one, no two share one, and each leads to its place in a policy."""
+    variables = [key.variable for key in KEYS.values() if key.variable]
+    assert len(set(variables)) == len(variables) == len(KEYS) - 1
+    assert set(variables) <= set(VARIABLES)
+    values = {name: key.value_in(Policy()) for name, key in KEYS.items()}
+    assert with_values(Policy(), values) == Policy()
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n"])
 def test_empty_file(text: str, load: Load, policy_file: Callable[[str], str]) -> None:
     """A file without entries changes nothing."""
-    assert load(RETRY_POLICY_FILE=policy_file(text)).retry.policies.entries == ()
+    assert load(RETRY_POLICY_FILE=policy_file(text)).policies.entries == ()
 
 
 @pytest.mark.parametrize(
@@ -96,6 +143,24 @@ def test_empty_file(text: str, load: Load, policy_file: Callable[[str], str]) ->
         ("multiplier = nan", "entry 1, multiplier: got nan, takes a number of at least 1"),
         ("multiplier = 0.5", "entry 1, multiplier: got 0.5, takes a number of at least 1"),
         ("deadline = 0", "entry 1, deadline: got 0, takes a duration"),
+        ("strikes = 1", "entry 1, strikes: got 1, takes 0, or a whole number from 2 to 100"),
+        ('prompt = "never"', 'entry 1, prompt: got "never", takes true or false'),
+        ("join = 3", "entry 1, join: got 3, takes true or false"),
+        ("budget_share = inf", "entry 1, budget_share: got inf, takes a number from 0 to 1000"),
+        ("budget_floor = 0.5", "entry 1, budget_floor: got 0.5, takes a whole number from 0 to"),
+        ("in_flight = []", "entry 1, in_flight: got an empty list, takes a whole number from 0 to"),
+        ("breaker_failures = -1", "entry 1, breaker_failures: got -1, takes a whole number from 0 to 100"),
+        ("breaker_memory = 0", "entry 1, breaker_memory: got 0, takes a duration"),
+        (
+            'breaker_first_pause = "2h"',
+            'entry 1, breaker_first_pause: got "2h", takes at most breaker_longest_pause (1h)',
+        ),
+        (
+            'breaker_longest_pause = "1s"',
+            'entry 1, breaker_longest_pause: got "1s", takes at least breaker_first_pause (1m, inherited)',
+        ),
+        ("breaker = 3", 'entry 1: unknown key "breaker"; did you mean breaker_'),
+        ("budget_pace = 3", 'entry 1: unknown key "budget_pace"; did you mean budget_share?'),
         ('enabled = "maybe"', 'entry 1, enabled: got "maybe", takes true or false'),
         ("name = 3", "entry 1, name: got 3, takes text of up to 100 characters"),
         ('name = ""', 'entry 1, name: got "", takes text'),
@@ -151,9 +216,12 @@ def test_all_mistakes_at_once(mistakes: Callable[..., list[str]]) -> None:
 def test_wrong_default_is_not_blamed_on_entries(mistakes: Callable[..., list[str]]) -> None:
     """When a variable is wrong, entries that inherit it are not complained about as well."""
     text = '[[policy]]\nworkflow = "A"\nbase_delay = "6h"\n'
-    for changes in ({"RETRY_MAX_DELAY": "never"}, {"RETRY_BASE_DELAY": "5h"}):
-        (line,) = mistakes(text, **changes)
-        assert line.startswith(next(iter(changes)))
+    text += '[[policy]]\nworkflow = "B"\nbreaker_first_pause = "2h"\n'
+    for changes in (
+        {"RETRY_MAX_DELAY": "never", "BREAKER_LONGEST_PAUSE": "never"},
+        {"RETRY_BASE_DELAY": "5h", "BREAKER_FIRST_PAUSE": "61m"},
+    ):
+        assert [line.partition(":")[0] for line in mistakes(text, **changes)] == list(changes)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,6 @@ def test_the_policy_file_shown_works(tmp_path: Path) -> None:
     path = tmp_path / "policies.toml"
     path.write_text(example, encoding="utf-8")
     environ = {"RETRY_POLICY_FILE": str(path)}
-    policies = load_settings(environ, env_file=None, require_api=False).retry.policies
+    policies = load_settings(environ, env_file=None, require_api=False).policies
     assert policies.for_workflow("u", "Eligibility of a member")[0].max_attempts == 8
     assert policies.for_workflow("wf-7f3c", "")[0].enabled is False

@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from config.catalog import VARIABLES, rows
 from config.schema import Settings
 from config.settings import SettingsError, load_settings
+from worker.domain.breaker import Rule
+from worker.domain.budget import Limits, WorkflowLimits
 from worker.domain.policy import Backoff, Jitter, Policy
 
 Load = Callable[..., Settings]
@@ -24,16 +26,26 @@ CANARY = "canary/7f3c+%&1"
 
 _ALL = """
     KINETIC_BASE_URL KINETIC_API_KEY KINETIC_ALLOW_HTTP KINETIC_TIMEOUT KINETIC_CONNECT_TIMEOUT
-    KINETIC_MAX_CONNECTIONS KINETIC_LIST_PATH KINETIC_LIST_STATUS_PARAM KINETIC_LIST_PAGINATION
-    KINETIC_LIST_LIMIT_PARAM KINETIC_LIST_OFFSET_PARAM KINETIC_LIST_PAGE_PARAM KINETIC_LIST_CURSOR_PARAM
+    KINETIC_MAX_CONNECTIONS KINETIC_LOGS KINETIC_LOGS_PATH KINETIC_LOGS_HOSTS
+    KINETIC_LIST_PATH KINETIC_LIST_STATUS_PARAM KINETIC_LIST_PAGINATION KINETIC_LIST_LIMIT_PARAM
+    KINETIC_LIST_OFFSET_PARAM KINETIC_LIST_PAGE_PARAM KINETIC_LIST_CURSOR_PARAM
     KINETIC_LIST_NEXT_FIELD KINETIC_LIST_ITEMS_FIELD KINETIC_LIST_PAGE_SIZE KINETIC_LIST_ORDER
-    KINETIC_LIST_SINCE_PARAM REDIS_URL CELERY_BROKER_URL LEDGER_NAMESPACE LEDGER_RETENTION
-    LEDGER_EVENTS_MAXLEN LEDGER_WAIT_REPLICAS LEDGER_WAIT_DISK
-    DISCOVERY_INTERVAL DISCOVERY_SWEEP DISCOVERY_LOOKBACK DISCOVERY_BACKFILL
-    DISCOVERY_MODE RETRY_MAX_ATTEMPTS RETRY_BACKOFF RETRY_BASE_DELAY RETRY_MULTIPLIER RETRY_MAX_DELAY
-    RETRY_JITTER RETRY_DEADLINE RETRY_POLICY_FILE SUBMIT_INTERVAL SUBMIT_BATCH SUBMIT_CONCURRENCY
-    SUBMIT_LEASE WATCH_INTERVAL WATCH_TIMEOUT RESOLVE_INTERVAL RESOLVE_GRACE RESOLVE_UNCLEAR
-    WORKER_CONCURRENCY LOG_LEVEL LOG_FORMAT
+    KINETIC_LIST_SINCE_PARAM
+    REDIS_URL CELERY_BROKER_URL
+    LEDGER_NAMESPACE LEDGER_RETENTION LEDGER_EVENTS_MAXLEN LEDGER_WAIT_REPLICAS LEDGER_WAIT_DISK
+    DISCOVERY_INTERVAL DISCOVERY_SWEEP DISCOVERY_LOOKBACK DISCOVERY_BACKFILL DISCOVERY_MODE
+    DISCOVERY_SURVEY
+    RETRY_MAX_ATTEMPTS RETRY_BACKOFF RETRY_BASE_DELAY RETRY_MULTIPLIER RETRY_MAX_DELAY RETRY_JITTER
+    RETRY_DEADLINE RETRY_PROMPT RETRY_JOIN RETRY_STRIKES RETRY_IN_FLIGHT RETRY_WORKFLOW_IN_FLIGHT
+    RETRY_POLICY_FILE
+    BREAKER_FAILURES BREAKER_MEMORY BREAKER_FIRST_PAUSE BREAKER_LONGEST_PAUSE
+    BUDGET_SHARE BUDGET_FLOOR BUDGET_WINDOW BUDGET_PACE BUDGET_PACE_FLOOR BUDGET_WORKFLOW_SHARE
+    BUDGET_WORKFLOW_FLOOR
+    SUBMIT_INTERVAL SUBMIT_BATCH SUBMIT_CONCURRENCY SUBMIT_RATE SUBMIT_BURST SUBMIT_LEASE
+    WATCH_INTERVAL WATCH_TIMEOUT
+    RESOLVE_INTERVAL RESOLVE_GRACE RESOLVE_UNCLEAR
+    WORKER_CONCURRENCY
+    LOG_LEVEL LOG_FORMAT
 """
 ALL = _ALL.split()
 
@@ -56,12 +68,53 @@ def test_defaults(load: Load) -> None:
     assert settings.kinetic.listing.since_param == ""
     assert settings.redis_url.get_secret_value() == "redis://localhost:6379/0"
     assert settings.broker_url == settings.redis_url
-    assert settings.retry.policy == Policy()
-    assert settings.retry.policies.entries == ()
+    assert settings.policies.entries == ()
     assert settings.submit.lease == timedelta(minutes=2)
+    assert (settings.submit.rate, settings.submit.burst) == (0, 10)
+    assert settings.discovery.survey is True
     assert settings.discovery.backfill == timedelta(0)
     assert settings.worker.concurrency == 2
     assert (settings.log.level, settings.log.format) == ("INFO", "json")
+
+
+def test_the_defaults_are_the_domains(load: Load) -> None:
+    """The policy and the limits without any settings are those that the domain has by itself."""
+    settings = load()
+    assert settings.policy == settings.policies.default == Policy()
+    assert settings.limits == Limits()
+
+
+def test_each_setting_arrives_where_it_belongs(load: Load) -> None:
+    """No two of them are mixed up on their way into the policy and the limits."""
+    settings = load(
+        RETRY_PROMPT="no",
+        RETRY_JOIN="off",
+        RETRY_STRIKES="4",
+        RETRY_IN_FLIGHT="5",
+        RETRY_WORKFLOW_IN_FLIGHT="6",
+        BREAKER_FAILURES="7",
+        BREAKER_MEMORY="8m",
+        BREAKER_FIRST_PAUSE="9s",
+        BREAKER_LONGEST_PAUSE="10m",
+        BUDGET_SHARE="0.11",
+        BUDGET_FLOOR="12",
+        BUDGET_WINDOW="13m",
+        BUDGET_PACE="1.4",
+        BUDGET_PACE_FLOOR="15",
+        BUDGET_WORKFLOW_SHARE="0.16",
+        BUDGET_WORKFLOW_FLOOR="17",
+    )
+    minute, second = timedelta(minutes=1), timedelta(seconds=1)
+    assert settings.policy == Policy(
+        prompt=False,
+        join=False,
+        strikes=4,
+        breaker=Rule(failures=7, memory=8 * minute, first_pause=9 * second, longest_pause=10 * minute),
+        limits=WorkflowLimits(share=0.16, floor=17, in_flight=6),
+    )
+    assert settings.limits == Limits(
+        share=0.11, floor=12, window=13 * minute, pace=1.4, pace_floor=15, in_flight=5
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if VARIABLES[name].default])
@@ -94,6 +147,17 @@ def test_each_default_is_a_value_one_may_set(name: str, load: Load) -> None:
         ("RETRY_MULTIPLIER", "1", 1.0),
         ("RETRY_BASE_DELAY", "0", timedelta(0)),
         ("RETRY_DEADLINE", "1ms", timedelta(milliseconds=1)),
+        ("RETRY_PROMPT", "off", False),
+        ("RETRY_STRIKES", "0", 0),
+        ("RETRY_STRIKES", "2", 2),
+        ("BREAKER_FAILURES", "0", 0),
+        ("BUDGET_SHARE", "0", 0.0),
+        ("BUDGET_SHARE", "1000", 1000.0),
+        ("BUDGET_WINDOW", "300", timedelta(minutes=5)),
+        ("BUDGET_WINDOW", "1d", timedelta(hours=24)),
+        ("BUDGET_WORKFLOW_FLOOR", "0", 0),
+        ("SUBMIT_RATE", "0.001", 0.001),
+        ("SUBMIT_RATE", "0", 0.0),
         ("RESOLVE_GRACE", "0s", timedelta(0)),
         ("LOG_LEVEL", "debug", "DEBUG"),
         ("RETRY_POLICY_FILE", "", None),
@@ -137,6 +201,23 @@ def test_all_problems_at_once_in_order(lines: Lines) -> None:
         ("RETRY_MULTIPLIER", "nan", "a number of at least 1"),
         ("RETRY_MULTIPLIER", "inf", "a number of at least 1"),
         ("RETRY_MULTIPLIER", "0.9", "a number of at least 1"),
+        ("RETRY_STRIKES", "1", "takes 0, or a whole number from 2 to 100"),
+        ("RETRY_STRIKES", "-1", "takes 0, or a whole number from 2 to 100"),
+        ("RETRY_IN_FLIGHT", "-1", "a whole number from 0 to"),
+        ("BREAKER_MEMORY", "0", "longer than zero"),
+        ("BREAKER_FIRST_PAUSE", "0s", "longer than zero"),
+        ("BUDGET_SHARE", "nan", "a number from 0 to 1000"),
+        ("BUDGET_SHARE", "inf", "a number from 0 to 1000"),
+        ("BUDGET_SHARE", "-0.1", "a number from 0 to 1000"),
+        ("BUDGET_SHARE", "50%", "a number from 0 to 1000"),
+        ("BUDGET_WINDOW", "4m59s", "a duration from 5m to 24h"),
+        ("BUDGET_WINDOW", "25h", "a duration from 5m to 24h"),
+        ("BUDGET_PACE_FLOOR", "0", "a whole number from 1 to"),
+        ("SUBMIT_RATE", "1e-9", "takes 0, or a number from 0.001 to 10000"),
+        ("SUBMIT_RATE", "-1", "takes 0, or a number from 0.001 to 10000"),
+        ("SUBMIT_RATE", "nan", "takes 0, or a number from 0.001 to 10000"),
+        ("SUBMIT_BURST", "0", "a whole number from 1 to"),
+        ("SUBMIT_BURST", "1.5", "a whole number from 1 to"),
         ("SUBMIT_BATCH", "0", "a whole number from 1 to"),
         ("KINETIC_BASE_URL", "kinetic.example.com", "an address such as"),
         ("KINETIC_BASE_URL", "https://", "an address such as"),
@@ -233,6 +314,14 @@ def test_http_with_permission(load: Load) -> None:
             'RETRY_BASE_DELAY: got "2s", takes at most RETRY_MAX_DELAY (1s)',
         ),
         (
+            {"BREAKER_FIRST_PAUSE": "61m"},
+            'BREAKER_FIRST_PAUSE: got "61m", takes at most BREAKER_LONGEST_PAUSE (1h)',
+        ),
+        (
+            {"BREAKER_LONGEST_PAUSE": "59s"},
+            'BREAKER_LONGEST_PAUSE: got "59s", takes at least BREAKER_FIRST_PAUSE (1m)',
+        ),
+        (
             {"DISCOVERY_LOOKBACK": "30d"},
             'DISCOVERY_LOOKBACK: got "30d", takes less than LEDGER_RETENTION (30d)',
         ),
@@ -254,8 +343,11 @@ def test_rules_also_hold_beside_other_problems(lines: Lines) -> None:
 
 
 def test_short_values_for_a_trial_pass(load: Load) -> None:
-    """Rules are not stricter than reason: everything at a second, or less, is accepted."""
-    names = [name for name, variable in VARIABLES.items() if "duration" in variable.takes]
+    """Rules are not stricter than reason: everything at a second, or less, is accepted.
+
+    All but the budget's window: it is counted in slices of minutes.
+    """
+    names = [name for name, variable in VARIABLES.items() if "duration such as" in variable.takes]
     short = dict.fromkeys(names, "1s") | {"SUBMIT_LEASE": "3s", "LEDGER_RETENTION": "2s"}
     load(**short)
     tiny = dict.fromkeys(names, "10ms") | {"SUBMIT_LEASE": "30ms", "LEDGER_RETENTION": "20ms"}

@@ -14,6 +14,10 @@ if ARGV[3] ~= '0' then
   if says == 'opening' then limit = math.min(limit, places) end
 end
 if says ~= 'open' and says ~= 'opening' then return {now, says, 0} end
+if tonumber(ARGV[4]) > 0 then
+  limit = math.min(limit, math.floor(tokens_in(KEYS[4], tonumber(ARGV[4]), tonumber(ARGV[5]))))
+  if limit < 1 then return {now, says, 0} end
+end
 
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, limit)
 local answer = {now, says, 0}

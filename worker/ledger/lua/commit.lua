@@ -1,4 +1,4 @@
--- Commit one step of a lineage: compare the version, write the record, move the index, append the
+-- Commit one step of a lineage: compare the version, write the record, move the indexes, append the
 -- events, count them. All of it or nothing.
 --
 -- Re-sending it is harmless: the record carries the token of the write that made it, so a script that
@@ -9,13 +9,25 @@
 -- KEYS[3] index of the state it enters    KEYS[7] hash of the gate
 -- KEYS[4] hash: clone -> root             KEYS[8] record that the claimed clone would have as a root
 -- KEYS[9] hash of facts about this ledger
+-- KEYS[10] index of lineages of its workflow in flight
+-- KEYS[11] index of clones made, of its workflow; KEYS[12] of all
+-- KEYS[13] index of its workflow's runs that ended
+-- KEYS[14] hash of five minutes -> runs that ended, of its workflow; KEYS[15] of all
+-- KEYS[16] index of lineages that wait for their workflow
+-- KEYS[17] hash of breakers               KEYS[18] hash of the token bucket
+-- KEYS[19], KEYS[20], KEYS[21] indexes of the states in which a clone may be under way
 -- ARGV[1] version expected; 0 = there must be no record yet
 -- ARGV[2] token of this write             ARGV[3] the new record, JSON with `version` and `token`
 -- ARGV[4] root                            ARGV[5] score in the new index, ms
--- ARGV[6] clone to claim, or ""           ARGV[7] "1" = only if the gate lets a retry call through
+-- ARGV[6] clone to claim, or ""           ARGV[7] limits of an intent, JSON (see `admit`), or ""
 -- ARGV[8] longest stream kept             ARGV[9] first start that the caller knows, ms, or ""
--- ARGV[10..] event name, event data (JSON), repeated
--- Returns {outcome, server time in ms}; outcome is one of committed, stale, gated, taken.
+-- ARGV[10] "+" the lineage enters flight, "-" it leaves it, "" neither
+-- ARGV[11] member of the indexes of clones made, or ""; ARGV[12] "+" one is about to be made, "-" none was, or ""
+-- ARGV[13] member of the index of runs for a run that ended, or ""; ARGV[14] when it ended, ms
+-- ARGV[15] "1" = it counts as traffic     ARGV[16] member of the index of waiting lineages, or ""
+-- ARGV[17] "+" it waits, "-" it no longer does, or ""
+-- ARGV[18..] event name, event data (JSON), repeated
+-- Returns {outcome, server time in ms}; outcome is one of committed, stale, gated, limited, paced, taken.
 
 local stored = redis.call('GET', KEYS[1])
 if stored then
@@ -31,9 +43,35 @@ elseif ARGV[9] ~= '' and redis.call('HGET', KEYS[9], 'started_at') ~= ARGV[9] th
   return {'stale', now}
 end
 
-if ARGV[7] == '1' then
+-- Return why an intent must not be recorded now, or nil. The limits were worked out from what was known of the
+-- workflow; whether they still hold is decided here, in the same step that counts the new clone.
+local function admit(limits)
   local says = gate_for_retry(KEYS[7], KEYS[3], ARGV[5] - now)
-  if says ~= 'open' and says ~= 'opening' then return {'gated', now} end
+  if says ~= 'open' and says ~= 'opening' then return 'gated' end
+  if limits.workflow then
+    local breaker = redis.call('HGET', KEYS[17], limits.workflow)
+    if (breaker and cjson.decode(breaker).version or 0) ~= limits.breaker then return 'limited' end
+  end
+  local function reached(most, count) return most and count() >= most end
+  local function in_flight() return redis.call('ZCARD', KEYS[10]) end
+  local function all_in_flight()
+    return redis.call('ZCARD', KEYS[19]) + redis.call('ZCARD', KEYS[20]) + redis.call('ZCARD', KEYS[21])
+  end
+  local function made(key, within) return redis.call('ZCOUNT', key, now - within, '+inf') end
+  if reached(limits.places, in_flight) or reached(limits.in_flight, in_flight) then return 'limited' end
+  if reached(limits.all_in_flight, all_in_flight) then return 'limited' end
+  if limits.window and made(KEYS[11], limits.window) >= limits.floor then
+    if reached(limits.made, function() return made(KEYS[11], limits.window) end) then return 'limited' end
+    if reached(limits.all_made, function() return made(KEYS[12], limits.window) end) then return 'limited' end
+  end
+  if reached(limits.made_lately, function() return made(KEYS[12], limits.pace_window) end) then return 'limited' end
+  if limits.rate and not take_token(KEYS[18], limits.rate, limits.burst) then return 'paced' end
+  return nil
+end
+
+if ARGV[7] ~= '' then
+  local refused = admit(cjson.decode(ARGV[7]))
+  if refused then return {refused, now} end
 end
 
 if ARGV[6] ~= '' then
@@ -45,7 +83,26 @@ end
 redis.call('SET', KEYS[1], ARGV[3])
 if KEYS[2] ~= KEYS[3] then redis.call('ZREM', KEYS[2], ARGV[4]) end
 redis.call('ZADD', KEYS[3], ARGV[5], ARGV[4])
-for i = 10, #ARGV, 2 do
+
+if ARGV[10] == '+' then redis.call('ZADD', KEYS[10], now, ARGV[4]) end
+if ARGV[10] == '-' then redis.call('ZREM', KEYS[10], ARGV[4]) end
+if ARGV[12] == '+' then
+  for i = 11, 12 do
+    redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now - KEEP_MADE_MS)
+    redis.call('ZADD', KEYS[i], now, ARGV[11])
+  end
+elseif ARGV[12] == '-' then
+  redis.call('ZREM', KEYS[11], ARGV[11])
+  redis.call('ZREM', KEYS[12], ARGV[11])
+end
+if ARGV[13] ~= '' then
+  local counts = ARGV[15] == '1'
+  note_run(KEYS[13], counts and KEYS[14], counts and KEYS[15], ARGV[13], tonumber(ARGV[14]))
+end
+if ARGV[17] == '+' then redis.call('ZADD', KEYS[16], 0, ARGV[16]) end
+if ARGV[17] == '-' then redis.call('ZREM', KEYS[16], ARGV[16]) end
+
+for i = 18, #ARGV, 2 do
   redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[8], '*', 'event', ARGV[i], 'root', ARGV[4], 'data', ARGV[i + 1])
   redis.call('HINCRBY', KEYS[6], ARGV[i], 1)
 end

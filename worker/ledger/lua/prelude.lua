@@ -55,3 +55,42 @@ local function close_until_probed(key, kind, reason, detail, shortest, longest)
   redis.call('HSET', key, 'probe_at', now + pause, 'pause', pause, 'closings', closings + 1)
 end
 
+-- Five minutes: runs are counted by them.
+local TRAFFIC_MS = 300000
+-- Runs and clones that are remembered to be counted, at most: a day.
+local KEEP_MADE_MS = 86400000
+-- Newest runs of a workflow by which its breaker is judged.
+local MOST_RUNS = 200
+local KEEP_RUNS_MS = 86400000
+
+-- Remember how a run ended and, where hashes are given, count it as traffic; once, however often it is told.
+local function note_run(runs, traffic, all_traffic, member, ended_at)
+  if ended_at < now - KEEP_RUNS_MS then return end
+  redis.call('ZADD', runs, math.min(ended_at, now), member)
+  redis.call('ZREMRANGEBYRANK', runs, 0, -MOST_RUNS - 1)
+  for _, key in ipairs(traffic and {traffic, all_traffic} or {}) do
+    local bucket = math.floor(ended_at / TRAFFIC_MS)
+    if redis.call('HINCRBY', key, bucket, 1) == 1 then
+      for _, old in ipairs(redis.call('HKEYS', key)) do
+        if tonumber(old) < (now - KEEP_MADE_MS) / TRAFFIC_MS then redis.call('HDEL', key, old) end
+      end
+    end
+  end
+end
+
+-- Return how many retry calls a token bucket allows now: `rate` more with each second, `burst` at most.
+local function tokens_in(key, rate, burst)
+  local bucket = redis.call('HMGET', key, 'tokens', 'at')
+  if not bucket[1] then return burst end
+  local passed = math.max(0, now - tonumber(bucket[2])) / 1000
+  return math.min(burst, tonumber(bucket[1]) + passed * rate)
+end
+
+-- Take one token; return whether there was one.
+local function take_token(key, rate, burst)
+  local tokens = tokens_in(key, rate, burst)
+  if tokens < 1 then return false end
+  redis.call('HSET', key, 'tokens', string.format('%.6f', tokens - 1), 'at', now)
+  return true
+end
+

@@ -1,0 +1,151 @@
+"""What this process knows of workflows: read from the ledger together, kept for a moment, judged whenever it is read.
+
+Everything that depends on how a workflow does otherwise asks here: whether a failure is retried at once, whether a clone
+may go, what is released. It is knowledge of a moment; the ledger holds every intent against its own counts again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from worker.domain import admission, budget
+from worker.domain.admission import View
+from worker.domain.breaker import Breaker, Mode
+from worker.domain.budget import Limit, Limits
+from worker.domain.executions import Execution
+from worker.domain.health import Run
+from worker.domain.lineage import Lineage
+from worker.domain.policy import Climate, Policy, PolicyBook
+from worker.ledger import Admission, Ledger, Rate
+from worker.ledger.workflows import MOST_RUNS, BreakerTold, Known
+
+FRESH_FOR = timedelta(seconds=1)
+_EVENTS = {
+    Mode.OPEN: "workflow_breaker_opened",
+    Mode.CLOSING: "workflow_breaker_closing",
+    Mode.CLOSED: "workflow_breaker_closed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """A workflow, as far as it is known by name.
+
+    Attributes:
+        key: what it is counted under.
+        uuid, name: by which its policy is found; "" when the API does not tell.
+    """
+
+    key: str
+    uuid: str = ""
+    name: str = ""
+
+    @classmethod
+    def of(cls, whose: Lineage | Execution) -> Workflow:
+        """Return the workflow of a lineage or an execution."""
+        return cls(whose.workflow, whose.workflow_uuid, whose.workflow_name)
+
+
+class Desk:
+    """The knowledge of one process."""
+
+    def __init__(
+        self, ledger: Ledger, policies: Callable[[], PolicyBook], limits: Callable[[], Limits], log: Any
+    ) -> None:
+        self._ledger = ledger
+        self._policies = policies
+        self._limits = limits
+        self._log = log
+        self._known: dict[str, Known] = {}
+        self._read_at_s: dict[str, float] = {}
+
+    async def look(self, workflows: Iterable[Workflow], *, fresh: bool = False) -> None:
+        """Know these workflows: read what is older than a moment (all of it when `fresh`), and judge their breakers."""
+        wanted = {each.key: each for each in workflows}
+        fresh_since_s = time.monotonic() - FRESH_FOR.total_seconds()
+        stale = [key for key in wanted if fresh or self._read_at_s.get(key, float("-inf")) < fresh_since_s]
+        if not stale:
+            return
+        if len(self._known) > len(wanted) + 1000:
+            self._known.clear()
+            self._read_at_s.clear()
+        read_at_s = time.monotonic()
+        self._known |= await self._ledger.workflows.look(stale, self._limits().window)
+        self._read_at_s |= dict.fromkeys(stale, read_at_s)
+        for key in stale:
+            await self._judge(wanted[key])
+
+    def view(self, workflow: Workflow, failed_at: datetime | None = None) -> View:
+        """Return what is known of a workflow for a run of it that failed at `failed_at`; after `look`.
+
+        None for the failures that wait: those from before the workflow recovered.
+        """
+        known = self._known[workflow.key]
+        return admission.view(
+            known.breaker,
+            known.runs,
+            known.usage,
+            self.policy(workflow),
+            self._limits(),
+            self._ledger.clock.now(),
+            failed_at,
+        )
+
+    def climate(self, workflow: Workflow, failed_at: datetime, struck_since: datetime) -> Climate:
+        """Return how the workflow does otherwise, for a run that failed and fails the same way since then."""
+        known, rule = self._known[workflow.key], self.policy(workflow).breaker
+        seen = self.view(workflow, failed_at)
+        return admission.climate(seen, known.runs, self._ledger.clock.now(), rule, struck_since)
+
+    def expect(self, workflow: Workflow, run: Run) -> None:
+        """Take in a run that is about to be put on record."""
+        known = self._known[workflow.key]
+        self._known[workflow.key] = replace(known, runs=(*known.runs, run)[-MOST_RUNS:])
+
+    def made(self, workflow: Workflow) -> None:
+        """Take in that a clone of the workflow is about to be made."""
+        self._known = {
+            key: replace(known, usage=budget.one_more(known.usage, mine=key == workflow.key))
+            for key, known in self._known.items()
+        }
+
+    def admission(self, workflow: Workflow, seen: View, rate: Rate | None) -> Admission:
+        """Return what an intent of the workflow is held against."""
+        return Admission(workflow.key, seen.judged.version, seen.caps, self._limits().window, rate)
+
+    def in_words(self, limit: Limit, seen: View) -> str:
+        """Return why a clone has to wait, with the figures."""
+        return admission.in_words(limit, seen, self._limits())
+
+    def policy(self, workflow: Workflow) -> Policy:
+        """Return the policy in force for a workflow."""
+        return self._policies().for_workflow(workflow.uuid, workflow.name)[0]
+
+    async def tell(self, workflow: Workflow, before: Breaker, after: Breaker, **facts: str) -> bool:
+        """Store a breaker and say so; False when someone else changed it meanwhile."""
+        named = replace(after, workflow_uuid=workflow.uuid, workflow_name=workflow.name)
+        event = _EVENTS[after.mode]
+        known: dict[str, str] = {
+            "workflow_uuid": workflow.uuid or workflow.key,
+            "workflow_name": workflow.name,
+            "detail": after.detail,
+            **facts,
+        }
+        stored = await self._ledger.workflows.store(BreakerTold(workflow.key, before, named, event, known))
+        if stored:
+            tell = self._log.warning if after.mode is Mode.OPEN else self._log.info
+            tell(event, **{name: fact for name, fact in known.items() if fact})
+        return stored
+
+    async def _judge(self, workflow: Workflow) -> None:
+        known = self._known[workflow.key]
+        seen = self.view(workflow)
+        if seen.judged is not known.breaker:
+            if await self.tell(workflow, known.breaker, seen.judged):
+                self._known[workflow.key] = replace(known, breaker=seen.judged)
+            else:
+                del self._read_at_s[workflow.key]  # someone else was first: read it again next time

@@ -1,0 +1,282 @@
+"""What the ledger knows of workflows: how their runs ended, their breakers, their clones, and who waits for them.
+
+Counting happens in the same step as the commits that it counts (`lua/commit.lua`); what follows from the counts is
+worked out in `worker.domain.admission`, and held against them once more when an intent is recorded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from worker.domain.breaker import UNTOUCHED, Breaker, Forced, Mode
+from worker.domain.budget import PACE_WINDOW, Usage
+from worker.domain.health import Ended, Run
+from worker.domain.lineage import FLYING_STATES, Lineage, State
+from worker.ledger.clock import ServerClock, from_ms, to_ms, whole_ms
+from worker.ledger.connection import Connection
+from worker.ledger.gate import as_mapping
+from worker.ledger.keys import Keys
+from worker.ledger.scripts import Call, run, run_all, script
+
+MOST_RUNS = 200
+REMEMBER_COMPLETED = timedelta(hours=1)
+"""How long a completed run is remembered to be counted once; one that is noticed later is not counted at all."""
+MOST_WAITED_FOR = 500
+_SEPARATOR = "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of one workflow.
+
+    Attributes:
+        breaker: as it is stored.
+        runs: that ended lately, the oldest first.
+        usage: its counts, and those of all workflows.
+    """
+
+    breaker: Breaker
+    runs: tuple[Run, ...]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A lineage that waits for its workflow to have room.
+
+    Attributes:
+        member: its place in the index.
+    """
+
+    member: str
+    workflow: str
+    failed_at: datetime
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerTold:
+    """A breaker's change, as it is stored and told."""
+
+    workflow: str
+    before: Breaker
+    after: Breaker
+    event: str
+    facts: Mapping[str, str | int | float | bool | None]
+
+
+class Workflows:
+    """Reads and changes what is known of workflows."""
+
+    def __init__(self, connection: Connection, keys: Keys, clock: ServerClock, events_maxlen: int) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._clock = clock
+        self._events_maxlen = events_maxlen
+
+    async def look(self, workflows: Iterable[str], window: timedelta) -> dict[str, Known]:
+        """Return what is known of those workflows, in one round trip.
+
+        Args:
+            workflows: what they are counted under (`Lineage.workflow`).
+            window: over which runs and clones are counted.
+        """
+        names = list(dict.fromkeys(workflows))
+        if not names:
+            return {}
+        keys = self._keys
+        now = self._clock.now()
+        since, lately = to_ms(now - window), to_ms(now - PACE_WINDOW)
+        commands: list[tuple[Any, ...]] = [
+            ("HMGET", keys.breakers, *names),
+            ("HGETALL", keys.traffic),
+            ("ZCOUNT", keys.made, since, "+inf"),
+            ("ZCOUNT", keys.made, lately, "+inf"),
+            *(("ZCARD", keys.state(state)) for state in FLYING_STATES),
+        ]
+        for name in names:
+            commands += [
+                ("ZRANGE", keys.runs(name), -MOST_RUNS, -1, "WITHSCORES"),
+                ("HGETALL", keys.traffic_of(name)),
+                ("ZCOUNT", keys.made_of(name), since, "+inf"),
+                ("ZCARD", keys.flight(name)),
+            ]
+        breakers, traffic, all_made, made_lately, *rest = await self._all(commands)
+        in_flight, of_each = sum(rest[: len(FLYING_STATES)]), rest[len(FLYING_STATES) :]
+        all_runs, busiest = _traffic(traffic, now - window)
+        found = {}
+        for position, name in enumerate(names):
+            runs, own_traffic, made, flying = of_each[position * 4 : position * 4 + 4]
+            usage = Usage(
+                runs=_traffic(own_traffic, now - window)[0],
+                all_runs=all_runs,
+                busiest=busiest,
+                made=made,
+                all_made=all_made,
+                made_lately=made_lately,
+                in_flight=flying,
+                all_in_flight=in_flight,
+            )
+            found[name] = Known(load_breaker(breakers[position]), _runs(runs), usage)
+        return found
+
+    async def breakers(self) -> dict[str, Breaker]:
+        """Return every breaker that is not untouched, by workflow."""
+        stored = as_mapping(await self._connection.command("HGETALL", self._keys.breakers))
+        return {workflow: load_breaker(text) for workflow, text in sorted(stored.items())}
+
+    async def store(self, told: BreakerTold) -> bool:
+        """Store a breaker and say so in the stream; False when someone else changed it meanwhile."""
+        keys = self._keys
+        facts = {key: value for key, value in told.facts.items() if value not in (None, "")}
+        arguments: list[str | int] = [
+            told.workflow,
+            told.before.version,
+            dump_breaker(told.after),
+            self._events_maxlen,
+            told.event,
+            json.dumps(facts, separators=(",", ":")),
+        ]
+        call = Call(script("set_breaker"), [keys.breakers, keys.events, keys.counters], arguments)
+        mark = self._clock.mark()
+        now_ms, stored = await run(self._connection, call)
+        self._clock.hear(mark, now_ms)
+        return bool(stored)
+
+    async def note_completed(self, runs: Iterable[tuple[str, str, datetime]]) -> int:
+        """Take in runs that completed: workflow, uuid and when. Each counts once; our own clones do not count.
+
+        Returns:
+            how many were new.
+        """
+        by_workflow: defaultdict[str, list[str | int]] = defaultdict(list)
+        for workflow, uuid, ended_at in runs:
+            by_workflow[workflow] += [uuid, to_ms(ended_at)]
+        keys, remember_ms = self._keys, whole_ms(REMEMBER_COMPLETED)
+        calls = [
+            Call(
+                script("note_runs"),
+                [keys.runs(name), keys.traffic_of(name), keys.traffic, keys.surveyed, keys.clones],
+                [Ended.COMPLETED.value, remember_ms, *told],
+            )
+            for name, told in by_workflow.items()
+        ]
+        answers = await run_all(self._connection, calls) if calls else []
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return sum(answer[1] for answer in answers)
+
+    async def waiting(self, of_each: int) -> list[Waiting]:
+        """Return the lineages that wait, the first `of_each` of every workflow, those that failed first first."""
+        call = Call(script("waiting"), [self._keys.waiting], [MOST_WAITED_FOR, of_each])
+        mark = self._clock.mark()
+        now_ms, *members = await run(self._connection, call)
+        self._clock.hear(mark, now_ms)
+        return [_waiting(member) for member in members]
+
+    async def count_waiting(self) -> int:
+        """Return how many lineages wait for their workflow."""
+        count: int = await self._connection.command("ZCARD", self._keys.waiting)
+        return count
+
+    async def park(self, lineages: Sequence[Lineage], until: datetime) -> None:
+        """Let lineages wait for their workflow: hidden from claims until they are released, or `until`."""
+        if lineages:
+            pairs = [item for each in lineages for item in (to_ms(until), each.root)]
+            members = [item for each in lineages for item in (0, waiting_member(each))]
+            await self._all(
+                [
+                    ("ZADD", self._keys.state(State.SCHEDULED), "XX", *pairs),
+                    ("ZADD", self._keys.waiting, *members),
+                ]
+            )
+
+    async def release(self, waiting: Sequence[Waiting]) -> None:
+        """Let lineages go that waited: they are due now. One that no longer waits is not touched."""
+        if waiting:
+            now = to_ms(self._clock.now())
+            pairs = [item for each in waiting for item in (now, each.root)]
+            await self._all(
+                [
+                    ("ZADD", self._keys.state(State.SCHEDULED), "XX", *pairs),
+                    ("ZREM", self._keys.waiting, *(each.member for each in waiting)),
+                ]
+            )
+
+    async def _all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        answers = await self._connection.pipelined(commands)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise self._connection.translated(answer)
+        return answers
+
+
+def waiting_member(lineage: Lineage) -> str:
+    """Return a lineage's place in the index of those that wait: by workflow, and by when it failed last."""
+    workflow = lineage.workflow.replace(_SEPARATOR, " ")
+    return _SEPARATOR.join((workflow, f"{to_ms(lineage.last_failed_at):015d}", lineage.root))
+
+
+def _waiting(member: str) -> Waiting:
+    workflow, failed_ms, root = member.split(_SEPARATOR, 2)
+    return Waiting(member, workflow, from_ms(int(failed_ms)), root)
+
+
+def dump_breaker(breaker: Breaker) -> str:
+    """Return a breaker as it is stored."""
+    written = {
+        "version": breaker.version,
+        "mode": breaker.mode.value,
+        "since": breaker.since and to_ms(breaker.since),
+        "trouble_since": breaker.trouble_since and to_ms(breaker.trouble_since),
+        "forced": breaker.forced and breaker.forced.value,
+        "detail": breaker.detail,
+        "workflow": breaker.workflow_uuid,
+        "workflow_name": breaker.workflow_name,
+    }
+    return json.dumps({key: value for key, value in written.items() if value not in (None, "")})
+
+
+def load_breaker(text: str | None) -> Breaker:
+    """Return a breaker from what is stored; an untouched one where there is nothing."""
+    if not text:
+        return UNTOUCHED
+    stored = json.loads(text)
+    forced = stored.get("forced")
+    return Breaker(
+        mode=Mode(stored["mode"]),
+        since=_moment(stored.get("since")),
+        trouble_since=_moment(stored.get("trouble_since")),
+        forced=Forced(forced) if forced else None,
+        detail=stored.get("detail", ""),
+        version=stored["version"],
+        workflow_uuid=stored.get("workflow", ""),
+        workflow_name=stored.get("workflow_name", ""),
+    )
+
+
+def _moment(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else from_ms(milliseconds)
+
+
+def _traffic(answer: object, since: datetime) -> tuple[int, int]:
+    """Return how many runs ended since then, and the most of them in any five minutes."""
+    bucket_ms = whole_ms(PACE_WINDOW)
+    counted = [int(n) for at, n in as_mapping(answer).items() if (int(at) + 1) * bucket_ms > to_ms(since)]
+    return sum(counted), max(counted, default=0)
+
+
+def _runs(answer: Sequence[Any]) -> tuple[Run, ...]:
+    """Return runs from ZRANGE's answer: pairs with RESP3, a flat list with RESP2."""
+    pairs = (
+        answer
+        if answer and isinstance(answer[0], (list, tuple))
+        else zip(answer[::2], answer[1::2], strict=True)
+    )
+    return tuple(Run(from_ms(float(at)), Ended(member[0])) for member, at in pairs)
