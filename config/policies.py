@@ -57,12 +57,6 @@ class PolicyFile(NamedTuple):
     problems: list[Problem]
 
 
-def load_policies(path: Path, default: Policy) -> tuple[tuple[PolicyEntry, ...], list[Problem]]:
-    """Return the entries and the problems of `read_policy_file`."""
-    file = read_policy_file(path, default)
-    return file.entries, file.problems
-
-
 def read_policy_file(path: Path, default: Policy) -> PolicyFile:
     """Return the file's entries and log rules in their order, and everything that is wrong with the file.
 

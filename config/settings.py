@@ -20,12 +20,12 @@ from config.catalog import BY_PATH, REQUIRED, VARIABLES, Row, rows
 from config.checks import got_from, not_set, together
 from config.durations import LONGEST
 from config.kinds import NOT_THIS
-from config.policies import load_policies
+from config.policies import PolicyFile, read_policy_file
 from config.problems import Problem, SettingsError
 from config.redaction import Redactor, url_secrets
 from config.schema import Settings
 from config.sources import Gathered, gather
-from worker.domain.policy import Policy, PolicyEntry
+from worker.domain.policy import Policy
 
 __all__ = ["Problem", "Row", "Settings", "SettingsError", "load_settings", "rows"]
 
@@ -58,14 +58,14 @@ def load_settings(
     if require_api:
         problems += [not_set(name) for name in REQUIRED if name not in gathered.values.keys() | wrong]
     problems += together(settings, wrong, got)
-    entries: tuple[PolicyEntry, ...] = ()
+    file = PolicyFile((), (), [])
     if settings.retry.policy_file:
-        entries, mistakes = load_policies(settings.retry.policy_file, _to_inherit(settings, wrong))
-        problems += mistakes
+        file = read_policy_file(settings.retry.policy_file, _to_inherit(settings, wrong))
+        problems += file.problems
     if problems:
         # Raised outside every `except`, so that no error that holds a raw value hangs on to this one.
         raise SettingsError(_in_order(problems, redact))
-    return _completed(settings, entries)
+    return _completed(settings, file)
 
 
 def _validate(gathered: Gathered, got: Callable[[str], str]) -> tuple[Settings, list[Problem]]:
@@ -106,10 +106,10 @@ def _to_inherit(settings: Settings, wrong: set[str]) -> Policy:
     return settings.policy
 
 
-def _completed(settings: Settings, entries: tuple[PolicyEntry, ...]) -> Settings:
-    """Return the settings with the policy file's entries and the broker's default."""
+def _completed(settings: Settings, file: PolicyFile) -> Settings:
+    """Return the settings with what the policy file says and the broker's default."""
     broker = settings.broker_url.get_secret_value() or _broker_for(settings.redis_url.get_secret_value())
-    retry = settings.retry.model_copy(update={"entries": entries})
+    retry = settings.retry.model_copy(update={"entries": file.entries, "log_rules": file.log_rules})
     return settings.model_copy(update={"retry": retry, "broker_url": SecretStr(broker)})
 
 

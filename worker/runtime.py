@@ -214,12 +214,15 @@ class Runtime:
             random=random.random,
             waited=lambda: timedelta(seconds=0 if _reached.value else time.monotonic() - _started_s),
             stopping=lambda: bool(stopping.value),
+            logs=log_reader(self._config, ledger.clock.now),
         )
 
     @staticmethod
     async def _aclose(context: Context) -> None:
         if isinstance(context.api, KineticClient):
             await context.api.aclose()
+        if isinstance(context.logs, LogReader):
+            await context.logs.aclose()
         await context.ledger.aclose()
 
 

@@ -249,7 +249,8 @@ LOGIN_PAGE = b"<html>Invalid credentials, patient 4711</html>"
         (answering(403), "http_403"),
         (answering(500), "http_500"),
         (answering(302), "http_302"),
-        (to("http://127.0.0.1:x/"), "not a usable address"),
+        (to("http://127.0.0.1:x/"), "protocol_error"),  # httpx reads it before we do
+        (to("https://x.example\\@127.0.0.1/"), "not a usable address"),
         (to("file:///etc/passwd"), "not an http or https address"),
         (to("http://u:4711@127.0.0.1/"), "it carries credentials"),
         (half, "connection_lost"),
@@ -273,6 +274,22 @@ async def test_a_reading_takes_a_bounded_time(script: Script, monkeypatch: pytes
         assert await it.tail(f"{api.url}/log{SIGNED}") is None
         assert time.monotonic() - began_s < 5
         assert it.reason in ("not within 0.3 s", "read_timeout")
+
+
+async def test_redirects_share_the_time_of_one_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each answer comes in time, all of them together do not: that is late."""
+    monkeypatch.setattr(logs, "TOTAL_S", 0.5)
+
+    async def slow(wire: Wire) -> None:
+        while True:
+            seen = await wire.request()
+            await asyncio.sleep(0.3)
+            moved = {"location": "/moved"} if seen.target != "/moved" else {}
+            await wire.answer(302 if moved else 200, LINE, headers=moved, kind="text/plain")
+
+    async with serving(slow) as api, reading(api.url) as it:
+        assert await it.tail(f"{api.url}/log{SIGNED}") is None
+        assert it.reason == "not within 0.5 s"
 
 
 async def test_nobody_there() -> None:

@@ -13,6 +13,7 @@ from worker.cli.errors import WRONG, CommandError
 from worker.cli.output import ago, console, echo_json, name
 from worker.cli.session import settings, with_ledger
 from worker.cli.status import COLOURS
+from worker.cli.workflows import WAITING_FOR
 from worker.domain.lineage import Lineage, State
 from worker.domain.policy import PolicyBook
 from worker.domain.text import clean_text
@@ -108,6 +109,8 @@ def _table(found: list[Lineage], policies: PolicyBook, now: datetime) -> Any:
         )
     for each in found:
         why = f"due {ago(each.due_at, now)}" if each.state is State.SCHEDULED and each.due_at else ""
+        if why and each.reason in WAITING_FOR:
+            why = "waits"
         reason = name(each.reason) + (f": {name(each.detail, 80)}" if each.detail else "")
         colour = COLOURS[each.state]
         policy, _ = policies.for_workflow(each.workflow_uuid, each.workflow_name)
@@ -115,7 +118,7 @@ def _table(found: list[Lineage], policies: PolicyBook, now: datetime) -> Any:
             name(each.root, 200),
             f"[{colour}]{each.state.value}[/]",
             name(each.workflow_name or each.workflow_uuid, 40),
-            f"{len(each.attempts)}/{policy.max_attempts}",
+            f"{each.made}/{policy.max_attempts}",
             ago(each.since, now),
             "; ".join(part for part in (why, reason) if part),
         )

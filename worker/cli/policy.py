@@ -7,11 +7,13 @@ from typing import Any
 
 import click
 
+from worker.cli import rules
 from worker.cli.output import console, echo_json, iso, name, rough
 from worker.cli.session import settings
 from worker.domain.policy import Policy, PolicyBook, delay_band
 
 BAR_CHARS = 30
+RULE_CHARS = 10
 
 
 @click.group()
@@ -28,13 +30,15 @@ def explain(workflow: str, as_json: bool) -> None:
     """Say which policy applies to a workflow, and when its attempts fall if it fails now.
 
     Each run is taken to fail at once; real runs push the later attempts back by the time they take.
+    An attempt may come sooner (prompt) or later (breaker, limits, calendar) than the backoff says.
 
     \b
     Examples:
       kinetic-retry policy explain
       kinetic-retry policy explain --workflow 'Eligibility checks'
     """
-    book = settings().policies
+    config = settings()
+    book = config.policies
     chosen, entry = book.for_workflow(workflow, workflow)
     now = datetime.now(UTC)
     attempts = _attempts(chosen, now)
@@ -47,12 +51,15 @@ def explain(workflow: str, as_json: bool) -> None:
             }
             for each in book.entries
         ]
-        echo_json({"workflow": workflow, "entries": entries, **_object(chosen, entry, attempts)})
+        told = _object(chosen, entry, attempts) | rules.as_object(chosen, config)
+        echo_json({"workflow": workflow, "entries": entries, **told})
         return
     screen = console()
     for line in [*_entries(book, workflow, entry), *_rules(chosen)]:
         screen.print(line)
     if attempts and chosen.enabled:
+        for called, says in rules.in_words(chosen, config):
+            screen.print(f"  [bold]{called:<{RULE_CHARS}}[/] {says}")
         screen.print(_table(attempts, chosen, now))
 
 

@@ -4,27 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import click
 
+from config.settings import Settings
 from worker.cli.errors import NO, CommandError
 from worker.cli.output import console, echo_json, iso, name
 from worker.cli.session import settings, with_ledger
 from worker.cli.story import tell
+from worker.cli.workflows import Rules, Standing, as_object, lineage_lines, stand
 from worker.domain.executions import Execution
-from worker.domain.lineage import Lineage
+from worker.domain.lineage import Lineage, State
 from worker.domain.text import clean_text
 from worker.ledger import Ledger, records
 from worker.ledger.reports import Reports, StoredEvent
+from worker.ledger.workflow_reports import Place, WorkflowReports
 
 LINK_TIMEOUT = timedelta(seconds=3)
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the ledger tells of a lineage.
+
+    Attributes:
+        workflow: how its workflow stands, and its place among those that wait; None unless it is scheduled.
+    """
+
+    lineage: Lineage
+    events: list[StoredEvent]
+    now: datetime
+    workflow: tuple[Standing, Place] | None
+
+
 @click.command()
 @click.argument("uuid")
-@click.option("--json", "as_json", is_flag=True, help="Print the lineage's record and its events.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the lineage's record, its events and what it waits for now.",
+)
 @click.option("--links/--no-links", default=True, help="Ask Kinetic for the runs' videos and logs.")
 def show(uuid: str, as_json: bool, links: bool) -> None:
     """Tell what happened to a failed execution, from the first failure to the verdict.
@@ -37,14 +60,9 @@ def show(uuid: str, as_json: bool, links: bool) -> None:
     """
     config = settings()
 
-    async def read(ledger: Ledger) -> tuple[Lineage | None, list[StoredEvent], datetime]:
-        reports = Reports(ledger)
-        now = (await reports.summary()).now
-        lineage = await reports.find(uuid)
-        return lineage, await reports.story(lineage) if lineage else [], now
-
-    lineage, events, now = with_ledger(read, config)
-    if lineage is None:
+    rules = Rules.of(config)
+    told = with_ledger(lambda ledger: _read(ledger, uuid, rules), config)
+    if told is None:
         shown = clean_text(uuid, 200)
         raise CommandError(
             f"no lineage has the execution {shown}: it did not fail while the worker watched,\n"
@@ -52,19 +70,35 @@ def show(uuid: str, as_json: bool, links: bool) -> None:
             NO,
         )
     if as_json:
-        echo_json({"root": lineage.root, **json.loads(records.dump(lineage, "")), "events": _objects(events)})
+        record = json.loads(records.dump(told.lineage, ""))
+        echo_json({"root": told.lineage.root, **record, "now": _now(told), "events": _objects(told.events)})
         return
+    lines = tell(told.lineage, told.events, told.now)
+    if told.workflow:
+        lines += lineage_lines(told.lineage, *told.workflow, rules.limits)
+    if links:
+        lines += asyncio.run(_links(config, told.lineage))
     screen = console()
-    for line in tell(lineage, events, now):
+    for line in lines:
         screen.print(line)
-    if links and config.kinetic.base_url:
-        for line in asyncio.run(_links(config, lineage)):
-            screen.print(line)
-    elif links:
-        screen.print("[dim]set KINETIC_BASE_URL and KINETIC_API_KEY to see the links to videos and logs[/]")
 
 
-async def _links(config: Any, lineage: Lineage) -> list[str]:
+async def _read(ledger: Ledger, uuid: str, rules: Rules) -> Told | None:
+    reports = Reports(ledger)
+    now = (await reports.summary()).now
+    lineage = await reports.find(uuid)
+    if lineage is None:
+        return None
+    workflow = None
+    if lineage.state is State.SCHEDULED:
+        report, place = await WorkflowReports(ledger).workflow_of(lineage, rules.limits.window)
+        workflow = stand([report], rules, now, lineage.last_failed_at)[0], place
+    return Told(lineage, await reports.story(lineage), now, workflow)
+
+
+async def _links(config: Settings, lineage: Lineage) -> list[str]:
+    if not config.kinetic.base_url:
+        return ["[dim]set KINETIC_BASE_URL and KINETIC_API_KEY to see the links to videos and logs[/]"]
     from dataclasses import replace
     from datetime import UTC
 
@@ -93,6 +127,14 @@ async def _links(config: Any, lineage: Lineage) -> list[str]:
         elif isinstance(run, BaseException):
             raise run
     return lines
+
+
+def _now(told: Told) -> dict[str, Any] | None:
+    """Return what a scheduled lineage's workflow says now; None for every other."""
+    if told.workflow is None:
+        return None
+    standing, place = told.workflow
+    return {**as_object(standing), "waiting_before": place.before}
 
 
 def _objects(events: list[StoredEvent]) -> list[dict[str, Any]]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
 
 from worker.cli.output import ago, clock, console, duration_option, echo_json, iso, name, rough
-from worker.cli.session import with_ledger
+from worker.cli.session import settings, with_ledger
+from worker.cli.workflows import Rules, Standing, stand, status_lines, usage_object
+from worker.cli.workflows import as_object as workflow_object
+from worker.domain.budget import Usage
 from worker.domain.lineage import State
+from worker.ledger import Ledger
 from worker.ledger.gate import Closed
 from worker.ledger.reports import Reports, Summary
+from worker.ledger.workflow_reports import WorkflowReports, notable
 
 COLOURS = {
     State.SCHEDULED: "cyan",
@@ -32,14 +37,14 @@ MEANINGS = {
     State.UNRESOLVED: "a call whose outcome is being found out",
     State.HELD: "a person decides",
     State.RECOVERED: "a run completed",
-    State.EXHAUSTED: "attempts or deadline used up",
+    State.EXHAUSTED: "the policy allows no further attempt",
     State.REJECTED: "more attempts would change nothing",
     State.CANCELLED: "ended by a person",
 }
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print an object: states, counters, next_due, ticks, …")
+@click.option("--json", "as_json", is_flag=True, help="Print an object: states, workflows, budget, …")
 @click.option(
     "--watch",
     "every",
@@ -58,16 +63,27 @@ def status(as_json: bool, every: timedelta | None) -> None:
       kinetic-retry status --watch 5s
       kinetic-retry status --json | jq .states.exhausted
     """
+    config = settings()
+    rules = Rules.of(config)
+
+    async def read(ledger: Ledger) -> tuple[Summary, list[Standing], Usage]:
+        summary = await Reports(ledger).summary()
+        workflows = WorkflowReports(ledger)
+        reports, usage = await workflows.look(notable(summary.breakers), rules.limits.window)
+        return summary, stand(reports, rules, summary.now), usage
+
     while True:
-        summary = with_ledger(lambda ledger: Reports(ledger).summary())
+        summary, standings, usage = with_ledger(read, config)
         if as_json:
-            echo_json(as_object(summary))
+            workflows = [workflow_object(each) for each in standings]
+            budget = usage_object(usage, rules.limits)
+            echo_json(as_object(summary) | {"workflows": workflows, "budget": budget})
         else:
             screen = console()
             if every:
                 screen.clear()
             screen.print(table(summary))
-            for line in lines(summary):
+            for line in [*status_lines(standings, usage, rules, summary.now), *lines(summary)]:
                 screen.print(line)
         if not every:
             return
@@ -81,7 +97,7 @@ def as_object(summary: Summary) -> dict[str, Any]:
         "now": iso(summary.now),
         "states": {state.value: count for state, count in summary.states.items()},
         "counters": summary.counters,
-        "next_due": iso(summary.next_due),
+        "next_due": iso(_next_due(summary)),
         "ticks": {
             job: {
                 "finished_at": iso(tick.finished_at),
@@ -102,7 +118,13 @@ def as_object(summary: Summary) -> dict[str, Any]:
         "pause_reason": gate.pause_reason or None,
         "started_at": iso(summary.started_at),
         "tracked": summary.tracked,
+        "waiting": summary.waiting,
     }
+
+
+def _next_due(summary: Summary) -> datetime | None:
+    """Return when the next retry is due; None while all wait for room: the index has no due times of those."""
+    return summary.next_due if summary.states[State.SCHEDULED] > summary.waiting else None
 
 
 def table(summary: Summary) -> Any:
@@ -122,7 +144,7 @@ def table(summary: Summary) -> Any:
 
 def lines(summary: Summary) -> list[str]:
     """Return what the table cannot say."""
-    now, gate = summary.now, summary.gate
+    now, gate, next_due = summary.now, summary.gate, _next_due(summary)
     said = []
     since = f" since {clock(gate.since, now)}" if gate.since else ""
     if gate.closed is Closed.SUSPENDED:
@@ -135,8 +157,10 @@ def lines(summary: Summary) -> list[str]:
         said.append(f"[yellow]opening[/] by steps since {clock(gate.opening_since, now)}")
     if gate.paused_until:
         said.append(f"[yellow]paused[/] until {clock(gate.paused_until, now)}: {name(gate.pause_reason)}")
-    due = f"{clock(summary.next_due, now)} ({ago(summary.next_due, now)})" if summary.next_due else "nothing"
+    due = f"{clock(next_due, now)} ({ago(next_due, now)})" if next_due else "nothing"
     said.append(f"next due   {due}")
+    if summary.waiting:
+        said.append(f"waiting    {summary.waiting} of those scheduled, for their workflow or a limit")
     if summary.started_at:
         said.append(f"started    {clock(summary.started_at, now)}; older failures are left alone")
     else:

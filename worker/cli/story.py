@@ -42,22 +42,28 @@ def tell(lineage: Lineage, events: list[StoredEvent], now: datetime) -> list[str
 def _from_events(lineage: Lineage, events: list[StoredEvent]) -> list[tuple[datetime, str]]:
     steps = [(lineage.root_failed_at, "the execution failed")]
     for event in events:
-        facts = event.facts
         if event.name == "execution_discovered":
             late = rough(max(event.at - lineage.root_failed_at, timedelta(0)))
             how = "found in the list" if lineage.source == "list" else "seen by looking at it"
             steps.append((event.at, f"{how}, {late} later"))
         else:
             sentence = SENTENCES.get(event.name)
-            steps.append((event.at, sentence(facts) if sentence else name(event.name)))
+            told = sentence({"at": event.at, **event.facts}) if sentence else name(event.name)
+            steps.append((event.at, told))
     return steps
 
 
 def _from_record(lineage: Lineage) -> list[tuple[datetime, str]]:
     steps = [(lineage.root_failed_at, "the execution failed"), (lineage.seen_at, "noticed")]
-    for number, attempt in enumerate(lineage.attempts, 1):
-        clone = f"its clone is {name(attempt.clone, 200)} [dim]({name(attempt.evidence, 300)})[/]"
-        steps += [(attempt.submitted_at, f"attempt {number}: retry call sent"), (attempt.accepted_at, clone)]
+    number = 0
+    for attempt in lineage.attempts:
+        clone = f"{name(attempt.clone, 200)} [dim]({name(attempt.evidence, 300)})[/]"
+        if attempt.joined:
+            steps.append((attempt.accepted_at, f"someone else retried it: {clone}"))
+        else:
+            number += 1
+            steps.append((attempt.submitted_at, f"attempt {number}: retry call sent"))
+            steps.append((attempt.accepted_at, f"its clone is {clone}"))
         if attempt.ended_at:
             colour = "green" if attempt.outcome == "completed" else "red"
             steps.append((attempt.ended_at, f"[{colour}]the clone ended: {name(attempt.outcome)}[/]"))
@@ -65,15 +71,18 @@ def _from_record(lineage: Lineage) -> list[tuple[datetime, str]]:
 
 
 def _ending(lineage: Lineage, now: datetime) -> list[str]:
-    spent = len(lineage.attempts)
-    attempts = f"{spent} attempt{'' if spent == 1 else 's'}"
+    attempts = f"{lineage.made} attempt{'' if lineage.made == 1 else 's'}"
+    joined = len(lineage.attempts) - lineage.made
+    if joined:
+        attempts += f" and {joined} of someone else"
     words = VERDICTS[lineage.state]
     if lineage.state is State.RECOVERED:
         ended = lineage.newest.ended_at if lineage.attempts else None
         took = rough((ended or lineage.since) - lineage.root_failed_at)
         return [f"  → {words} after {attempts}, {took} after the first failure"]
     if lineage.state is State.SCHEDULED and lineage.due_at:
-        words += f", due {clock(lineage.due_at, now)} ({ago(lineage.due_at, now)})"
+        since = " since" if lineage.due_at <= now else ""
+        words += f", due{since} {clock(lineage.due_at, now)} ({ago(lineage.due_at, now)})"
     lines = [f"  → {words}; {attempts} so far"]
     if lineage.reason:
         detail = f": {name(lineage.detail, 400)}" if lineage.detail else ""
@@ -85,7 +94,20 @@ def _scheduled(facts: Facts) -> str:
     wait = rough(timedelta(seconds=facts.get("delay", 0)))
     policy = name(str(facts.get("policy", "default")))
     which = f"attempt {facts.get('attempt')} of {facts.get('max_attempts')}"
-    return f"{which} scheduled for {_time(facts)}, {wait} after the failure (policy {policy})"
+    why = f": {name(str(facts['why']), 300)}" if facts.get("why") else ""
+    return f"{which} scheduled for {_time(facts)}, {wait} after the failure{why} (policy {policy})"
+
+
+def _deferred(facts: Facts) -> str:
+    until = f" until {_time(facts)}" if facts.get("due_at") else ""
+    return f"[yellow]attempt {facts.get('attempt')} is due, and waits{until}[/] ({_because(facts)})"
+
+
+def _attempt_failed(facts: Facts) -> str:
+    where = f" at {name(str(facts['failed_at_step']), 100)}" if facts.get("failed_at_step") else ""
+    strikes = facts.get("strikes", 1)
+    again = f"; the same failure {strikes} times in a row" if strikes > 1 else ""
+    return f"[red]attempt {facts.get('attempt')} failed{where}[/]{again}"
 
 
 def _accepted(facts: Facts) -> str:
@@ -121,11 +143,15 @@ def _because(facts: Facts) -> str:
 
 
 def _time(facts: Facts) -> str:
-    return name(str(facts.get("due_at", ""))[11:19])
+    try:
+        return clock(datetime.fromisoformat(str(facts.get("due_at", ""))), facts["at"])
+    except (KeyError, ValueError):
+        return name(str(facts.get("due_at", "")))
 
 
 SENTENCES: Mapping[str, Callable[[Facts], str]] = {
     "retry_scheduled": _scheduled,
+    "retry_deferred": _deferred,
     "retry_submitted": lambda facts: f"attempt {facts.get('attempt')}: intent on record, retry call sent",
     "retry_accepted": _accepted,
     "retry_not_delivered": _not_delivered,
@@ -134,7 +160,7 @@ SENTENCES: Mapping[str, Callable[[Facts], str]] = {
     ),
     "retry_held": lambda facts: f"[yellow]held[/] ({_because(facts)})",
     "person_decided": _person_decided,
-    "attempt_failed": lambda facts: f"[red]attempt {facts.get('attempt')} failed[/]",
+    "attempt_failed": _attempt_failed,
     "execution_recovered": lambda facts: (
         f"[green]{'the clone' if facts.get('attempt') else 'it'} completed[/]"
     ),

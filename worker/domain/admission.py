@@ -10,8 +10,11 @@ from worker.domain import breaker as breakers
 from worker.domain import budget
 from worker.domain.breaker import Breaker, Mode, Rule, Standing
 from worker.domain.budget import PACE_WINDOW, Caps, Limit, Limits, Usage
-from worker.domain.health import Run, tally
+from worker.domain.health import Run, Tally, tally
 from worker.domain.policy import Climate, Policy
+
+
+NOTHING = Tally()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ def view(
     usage: Usage,
     policy: Policy,
     limits: Limits,
+    *,
     now: datetime,
     failed_at: datetime | None = None,
 ) -> View:
@@ -59,41 +63,54 @@ def view(
     return View(breaker, judged, standing, usage, caps)
 
 
-def climate(seen: View, runs: Sequence[Run], now: datetime, rule: Rule, struck_since: datetime) -> Climate:
-    """Return how the workflow does otherwise, for one that failed the same way since `struck_since`."""
-    if seen.judged.mode is not Mode.CLOSED and seen.standing.mode is not Mode.CLOSED:
-        return Climate.TROUBLED
+def climate(
+    seen: View, runs: Sequence[Run], now: datetime, rule: Rule, struck_since: datetime | None = None
+) -> Climate:
+    """Return how the workflow does otherwise, for a failure of it.
+
+    Args:
+        seen: for the time of that failure.
+        runs: that ended lately.
+        now: by the Redis server's clock.
+        rule: of its breaker.
+        struck_since: since when the lineage fails in this same way; None when it is the first time.
+    """
+    if seen.standing.mode is not Mode.CLOSED:
+        heard = tally(runs, struck_since) if struck_since else NOTHING
+        others_do = heard.successes >= breakers.HEALTHY_AFTER and heard.successes > heard.failures
+        return Climate.UNKNOWN if others_do else Climate.TROUBLED
     since = now - rule.memory
-    others_run = tally(runs, since).successes > 0
-    if struck_since < now and others_run and not tally(runs, struck_since).successes:
+    if struck_since and tally(runs, since).successes and not tally(runs, struck_since).successes:
         return Climate.DOUBTFUL
-    return Climate.HEALTHY if breakers.healthy(runs, since, rule) else Climate.UNKNOWN
+    return Climate.HEALTHY if breakers.healthy(runs, since) else Climate.UNKNOWN
 
 
 def in_words(limit: Limit, seen: View, limits: Limits) -> str:
     """Return why a clone has to wait, with the figures."""
     usage, caps = seen.usage, seen.caps
     hours = f"{limits.window.total_seconds() / 3600:g} h"
-    match limit:
-        case Limit.WORKFLOW_FAILING:
-            if seen.standing.mode is Mode.CLOSING:
-                return f"the workflow is being tried: {usage.in_flight} of {caps.places} clones are in flight"
-            canary = seen.standing.next_canary_at
-            when = f"; one clone tries it at {canary:%H:%M:%S} UTC or later" if canary else ""
-            return f"the workflow fails: {seen.standing.detail}{when}"
-        case Limit.WORKFLOW_IN_FLIGHT:
-            return f"{usage.in_flight} of {caps.in_flight} clones of the workflow are in flight"
-        case Limit.IN_FLIGHT:
-            return f"{usage.all_in_flight} of {caps.all_in_flight} clones are in flight"
-        case Limit.WORKFLOW_BUDGET:
-            return f"{usage.made} of {caps.made} clones for {usage.runs} runs of the workflow in {hours} are made"
-        case Limit.BUDGET:
-            return f"{usage.all_made} of {caps.all_made} clones for {usage.all_runs} runs in {hours} are made"
-        case Limit.PACE:
-            minutes = PACE_WINDOW.total_seconds() / 60
-            return (
-                f"{usage.made_lately} of {caps.made_lately} clones were made in the last {minutes:g} minutes"
-            )
+    minutes = f"{PACE_WINDOW.total_seconds() / 60:g} minutes"
+    words = {
+        Limit.WORKFLOW_FAILING: _waits_for(seen),
+        Limit.WORKFLOW_IN_FLIGHT: f"{usage.in_flight} of {caps.in_flight} clones of the workflow are in flight",
+        Limit.IN_FLIGHT: f"{usage.all_in_flight} of {caps.all_in_flight} clones are in flight",
+        Limit.WORKFLOW_BUDGET: f"{usage.made} of {caps.made} clones were made in {hours}, in which the workflow "
+        f"had {usage.runs} runs",
+        Limit.BUDGET: f"{usage.all_made} of {caps.all_made} clones were made in {hours}, in which all workflows "
+        f"had {usage.all_runs} runs",
+        Limit.PACE: f"{usage.made_lately} of {caps.made_lately} clones were made in the last {minutes}",
+    }
+    return words[limit]
+
+
+def _waits_for(seen: View) -> str:
+    """Return what a lineage waits for whose workflow's breaker is not closed."""
+    if seen.standing.mode is Mode.CLOSING:
+        places, flying = seen.caps.places, seen.usage.in_flight
+        return f"the workflow works again and is let go by steps: {flying} of {places} clones are in flight"
+    canary = seen.standing.next_canary_at
+    when = f"; one clone tries it at {canary:%H:%M:%S} UTC or later" if canary else ""
+    return f"the workflow fails: {seen.standing.detail}{when}"
 
 
 def choose(waiting: Iterable[tuple[str, datetime]], views: Mapping[str, View], most: int) -> list[int]:

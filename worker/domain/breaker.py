@@ -1,8 +1,8 @@
-"""A breaker per workflow: while the workflow as a whole fails, its failures wait instead of being cloned in vain.
+"""A breaker per workflow: while the workflow as a whole fails, its failures wait instead of being cloned.
 
-Pure. What is stored is little: the mode and since when. Everything else (whether it should open, when one clone may go
-as a canary, how many may go while it closes) follows from that and from the runs that ended recently, so that any worker
-comes to the same answer whatever order it hears of them in.
+Pure. What is stored is little: the mode and since when. Everything else (whether it should open, when one
+clone may go as a canary, how many may go while it closes) follows from that and from the runs that ended
+recently, so that any worker comes to the same answer whatever order it hears of them in.
 
     closed ── fails too often ──► open ── any run completes ──► closing ── enough runs completed ──► closed
                                    ▲                               │
@@ -42,7 +42,8 @@ class Rule:
     """When a breaker opens and how it closes.
 
     Attributes:
-        failures: failures in a row that open it; 0 = no breaker. See `health.tally` for what successes in between do.
+        failures: failures in a row that open it; 0 = no breaker. See `health.tally` for what successes in
+            between do.
         memory: runs that ended longer ago say nothing.
         first_pause: before the first canary; each canary that fails doubles it.
         longest_pause: the most that one canary waits for after the one before.
@@ -85,7 +86,9 @@ class Breaker:
 
 
 UNTOUCHED = Breaker()
-NO_LIMIT = None
+USUAL_RULE = Rule()
+HEALTHY_AFTER = 3
+"""Completed runs that show that a workflow works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +133,17 @@ def judge(breaker: Breaker, runs: Sequence[Run], now: datetime, rule: Rule) -> B
 def standing(
     breaker: Breaker, runs: Sequence[Run], now: datetime, rule: Rule, failed_at: datetime | None = None
 ) -> Standing:
-    """Return what the breaker, judged as of now, says about the next clone of a run that failed at `failed_at`.
+    """Return what the breaker, judged as of now, says about the clone of a run that failed at `failed_at`.
 
-    A run that failed after the workflow had recovered (it is healthy by what ended since) is none of those that
-    waited for that.
+    A run that failed after the workflow had recovered (it is healthy by what ended since) is none of those
+    that waited for that.
     """
     if breaker.forced is Forced.OPEN:
         return Standing(Mode.OPEN, 0, None, breaker.detail)
     if breaker.forced is Forced.CLOSED or not rule.failures or breaker.mode is Mode.CLOSED:
         return Standing(Mode.CLOSED, None, None, breaker.detail if breaker.forced else "")
     since = breaker.since or now
-    if breaker.mode is Mode.CLOSING and failed_at and failed_at > since and healthy(runs, since, rule):
+    if breaker.mode is Mode.CLOSING and failed_at and failed_at > since and healthy(runs, since):
         return Standing(Mode.CLOSED, None, None, "")
     if breaker.mode is Mode.CLOSING:
         completed = tally(runs, since).successes
@@ -156,10 +159,12 @@ def standing(
 def next_canary(heard: Tally, opened_at: datetime, rule: Rule) -> datetime:
     """Return when one clone may try whether an open workflow works again.
 
-    A pause after the newest failure of any run, for originals that still fail try the same for nothing: the pause is
-    doubled by every clone that failed. But never later than the longest pause after the last try of ours.
+    A pause after the newest failure of any run, for originals that still fail try the same for nothing: the
+    pause is doubled by every clone that failed. But never later than the longest pause after the last try of
+    ours.
     """
-    pause = min(rule.longest_pause, rule.first_pause * (1 << min(heard.clones_failed, 30)))
+    doublings = min(heard.clones_failed, int(rule.longest_pause / rule.first_pause).bit_length())
+    pause = min(rule.longest_pause, rule.first_pause * (1 << doublings))
     after_failure = max(opened_at, heard.last_failure_at or opened_at) + pause
     at_the_latest = max(opened_at, heard.last_clone_failure_at or opened_at) + rule.longest_pause
     return min(after_failure, at_the_latest)
@@ -171,13 +176,13 @@ def force(breaker: Breaker, to: Forced | None, detail: str, now: datetime) -> Br
     return replace(fresh, mode=Mode.CLOSED, trouble_since=None)
 
 
-def healthy(runs: Sequence[Run], since: datetime, rule: Rule) -> bool:
+def healthy(runs: Sequence[Run], since: datetime) -> bool:
     """Whether the workflow works for others, so that a failure is most likely that run's own.
 
-    As many runs completed since then as failures would open the breaker, and the score is at most that of two failures.
+    Three runs completed since then, and the score is at most that of two failures.
     """
     heard = tally(runs, since)
-    return heard.successes >= rule.failures > 0 and heard.score <= 2 * WEIGHTS[Ended.FAILED]
+    return heard.successes >= HEALTHY_AFTER and heard.score <= 2 * WEIGHTS[Ended.FAILED]
 
 
 def _moved(breaker: Breaker, mode: Mode, now: datetime, detail: str, **changes: datetime | None) -> Breaker:

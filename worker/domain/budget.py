@@ -1,8 +1,9 @@
 """How many clones may be made and be in flight: shares of what the platform does anyhow. Pure.
 
-Retries must never multiply the load of a platform that is in trouble already. So clones are counted against the runs that
-people and programs started: over hours (the budget), over minutes (the pace) and at once (in flight). The counting and
-the comparison are atomic in the ledger; what the limits are is worked out here.
+Retries must never multiply the load of a platform that is in trouble already. So clones are counted against
+the runs that
+people and programs started: over hours (the budget), over minutes (the pace) and at once (in flight). The
+counting and the comparison are atomic in the ledger; what the limits are is worked out here.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from enum import StrEnum
 PACE_WINDOW = timedelta(minutes=5)
 UNLIMITED = 1_000_000_000
 TROUBLED_SHARE = 0.9
-"""Of the pace, for workflows whose breaker is not closed: what waited must not hold up the single failures of others."""
+"""Of the pace, for workflows whose breaker is not closed: what waited must not hold up the single failures
+of others."""
 
 
 class Limit(StrEnum):
@@ -52,7 +54,8 @@ class Limits:
         share: clones per run, over the window; 0 = no limit.
         floor: clones that may be made in the window at least.
         window: over which runs and clones are counted.
-        pace: clones in 5 minutes, as a share of the most runs that ended in any 5 minutes of the window; 0 = no limit.
+        pace: clones in 5 minutes, as a share of the most runs that ended in any 5 minutes of the window; 0 =
+            no limit.
         pace_floor: clones in 5 minutes at least.
         in_flight: clones at once; 0 = no limit.
     """
@@ -63,6 +66,10 @@ class Limits:
     pace: float = 1.0
     pace_floor: int = 20
     in_flight: int = 0
+
+
+USUAL_LIMITS = WorkflowLimits()
+PLATFORM_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """When two failures are the same failure: the signature of a failed run, and strikes. Pure.
 
-A run that fails at the same step in the same way again is not unlucky. The API tells how many steps a run took, how
-many actions and how long, and no more; that is enough to tell "it got stuck at step 7 as before" from "something else
-happened this time".
+A run that fails at the same step in the same way again is not unlucky. The API tells how many steps a run
+took, how many actions and how long, and no more; that is enough to tell "it got stuck at step 7 as before"
+from "something else happened this time".
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Signature:
     def same_as(self, other: Signature | None) -> bool:
         """Whether the two are the same failure, as far as both are known.
 
-        The same version and the same number of steps; durations within a quarter (or 5 s) of each other, actions
-        within a fifth (or 2): machines and pages are never equally fast.
+        The same version and the same number of steps; durations within a quarter (or 5 s) of each other,
+        actions within a fifth (or 2): machines and pages are never equally fast.
 
         >>> stuck = Signature("v1", 7, 21, 60_000)
         >>> stuck.same_as(Signature("v1", 7, 22, 66_000)), stuck.same_as(Signature("v1", 7, 21, 200_000))

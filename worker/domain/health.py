@@ -24,7 +24,7 @@ class Ended(StrEnum):
     @property
     def by_us(self) -> bool:
         """Whether it was a clone that we made."""
-        return self in (Ended.CLONE_COMPLETED, Ended.CLONE_FAILED)
+        return self not in (Ended.COMPLETED, Ended.FAILED)
 
 
 WEIGHTS = {Ended.COMPLETED: -1, Ended.CLONE_COMPLETED: -1, Ended.FAILED: 2, Ended.CLONE_FAILED: 1}
@@ -82,8 +82,8 @@ def tally(runs: Iterable[Run], since: datetime | None = None) -> Tally:
     """Return what the runs that ended at `since` or later say, whatever order they are given in.
 
     The score is a cumulative sum that never falls below zero (E. S. Page, "Continuous Inspection Schemes",
-    Biometrika 41, 1954): a failure adds 2, a failed clone 1, a success takes 1 away. It stays near zero while fewer
-    than a third of the runs fail, and reaches 6 with three failures in a row.
+    Biometrika 41, 1954): a failure adds 2, a failed clone 1, a success takes 1 away. It stays near zero
+    while fewer than a third of the runs fail, and reaches 6 with three failures in a row.
 
     >>> from datetime import UTC, timedelta
     >>> noon = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -100,6 +100,15 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """A verdict that was taken back because someone else retried the failed run after it."""
+
+    state: State
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lineage:
     """The record. Made by `transitions`, never assembled by hand.
 
@@ -120,7 +129,11 @@ class Lineage:
         reason, detail: why the lineage is in its state; for a final state, the verdict.
         policy: the name of the policy entry that decided last.
         signature: of the newest failure; None when the API does not tell.
-        strikes, struck_since: equal failures in a row, the newest included, and when the first of them happened.
+        strikes: equal failures in a row, the newest included.
+        struck_since: when the first of them happened; None when the newest is the first.
+        overruled: the failed execution of which a person decided that it is retried whatever its log says.
+        ended_before: the verdict that it gets again when the run that someone else made fails as well; None
+            unless it had one.
     """
 
     root: str
@@ -151,6 +164,8 @@ class Lineage:
     signature: Signature | None = None
     strikes: int = 1
     struck_since: datetime | None = None
+    overruled: str = ""
+    ended_before: Ending | None = None
 
     @property
     def workflow(self) -> str:
@@ -188,7 +203,6 @@ class Lineage:
             last_delay,
             self.strikes,
             self.signature,
-            self.struck_since,
         )
 
     def may_have_made(self, execution: Execution, skew: timedelta, margin: timedelta) -> bool:

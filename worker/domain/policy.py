@@ -14,8 +14,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from worker.domain.breaker import USUAL_RULE
 from worker.domain.breaker import Rule as BreakerRule
-from worker.domain.budget import WorkflowLimits
+from worker.domain.budget import USUAL_LIMITS, WorkflowLimits
 from worker.domain.calendar import ALWAYS, Calendar
 from worker.domain.failures import Signature
 from worker.domain.logs import LogRule
@@ -89,9 +90,11 @@ class Policy:
         jitter: see `Jitter`.
         deadline: no attempt starts later than this after the root's failure.
         enabled: False rejects the workflow's failures with a reason instead of retrying them.
-        prompt: the next attempt comes at once while the workflow's other runs complete and the failure is a new one.
+        prompt: the next attempt comes at once while the workflow's other runs complete and the failure is a
+            new one.
         join: a retry that someone else made of the failed run is taken for ours, instead of making another.
-        strikes: after so many equal failures in a row, the root's included, there is no further attempt; 0 = never.
+        strikes: after so many equal failures in a row, the root's included, there is no further attempt; 0 =
+            never.
         breaker: when failures of the workflow wait for it to work again.
         limits: how many clones of the workflow may be made and be in flight.
         calendar: when attempts may start, and from when on they are useless.
@@ -112,8 +115,8 @@ class Policy:
     prompt: bool = True
     join: bool = True
     strikes: int = 3
-    breaker: BreakerRule = BreakerRule()
-    limits: WorkflowLimits = WorkflowLimits()
+    breaker: BreakerRule = USUAL_RULE
+    limits: WorkflowLimits = USUAL_LIMITS
     calendar: Calendar = ALWAYS
     log_rules: tuple[LogRule, ...] = ()
 
@@ -201,7 +204,6 @@ class History:
         last_delay: the delay before the newest attempt, for decorrelated jitter; None before the first.
         strikes: equal failures in a row, the newest included.
         signature: of the newest failure; None when the API does not tell.
-        struck_since: when the first of these equal failures happened; None for the newest failure's time.
     """
 
     attempts: int
@@ -210,7 +212,6 @@ class History:
     last_delay: timedelta | None = None
     strikes: int = 1
     signature: Signature | None = None
-    struck_since: datetime | None = None
 
 
 def delay_before(policy: Policy, attempt: int) -> timedelta:
@@ -360,7 +361,7 @@ def _past_the_end(history: History, policy: Policy, starts_at: datetime) -> Give
 
 
 def _struck_out(history: History, policy: Policy, climate: Climate) -> GiveUp | None:
-    """Return the end of a lineage that fails the same way again and again, while the workflow as such works."""
+    """Return the end of a lineage that fails the same way again and again, while its workflow works."""
     if not policy.strikes or history.strikes < policy.strikes:
         return None
     if climate in (Climate.TROUBLED, Climate.DOUBTFUL):

@@ -15,7 +15,7 @@ from worker.domain.budget import Limit
 from worker.domain.executions import Execution
 from worker.domain.failures import Signature
 from worker.domain.health import Ended
-from worker.domain.lineage import Attempt, Intent, Lineage, State
+from worker.domain.lineage import FINAL_STATES, Attempt, Ending, Intent, Lineage, State
 from worker.domain.policy import GiveUp, GiveUpReason, Policy, RetryAt
 
 EDGES: Mapping[State, frozenset[State]] = {
@@ -23,7 +23,7 @@ EDGES: Mapping[State, frozenset[State]] = {
         {
             State.SCHEDULED,  # it has to wait longer, for a reason that is put on record
             State.SUBMITTING,
-            State.RUNNING,  # a late answer names the clone after we had concluded there was none; or one joins
+            State.RUNNING,  # a late answer names the clone that we thought was none, or someone else's joins
             State.RECOVERED,  # a conflict showed that the execution completed after all
             State.HELD,
             State.EXHAUSTED,
@@ -51,8 +51,8 @@ EDGES: Mapping[State, frozenset[State]] = {
         {State.SCHEDULED, State.UNRESOLVED, State.RUNNING, State.REJECTED, State.CANCELLED}
     ),
     State.RECOVERED: frozenset(),
-    State.EXHAUSTED: frozenset(),
-    State.REJECTED: frozenset(),
+    State.EXHAUSTED: frozenset({State.RUNNING}),  # only for a run that is there already: someone else's retry
+    State.REJECTED: frozenset({State.RUNNING}),
     State.CANCELLED: frozenset(),
 }
 
@@ -64,6 +64,9 @@ class Hold:
     reason: str
     detail: str
 
+
+_CLAIMS = frozenset({State.SCHEDULED, State.RUNNING, *FINAL_STATES})
+"""States in which a run that someone else made may be taken in beside what goes on."""
 
 CONFLICT = "conflict"
 """The reason of a call that the API refused because of the execution's state (409)."""
@@ -142,7 +145,6 @@ def discover(
         failure_stamp=execution.updated_at,
         policy=policy_name,
         signature=Signature.of(execution),
-        struck_since=failed_at,
     )
     found = Event("execution_discovered", {"execution_uuid": execution.uuid, "failed_at": _iso(failed_at)})
     if isinstance(decision, Hold):
@@ -196,6 +198,54 @@ def accept(lineage: Lineage, clone: Execution, *, now: datetime, evidence: str) 
     }
     claims = None if attempt.in_place or clone.uuid in lineage.members else clone.uuid
     return Change(lineage, after, (Event("retry_accepted", facts),), claims_clone=claims)
+
+
+def join(lineage: Lineage, run: Execution, *, made_at: datetime, now: datetime, evidence: str) -> Change:
+    """Someone else retried the failed run: what was scheduled is dropped and that run is watched.
+
+    It spends no attempt. A lineage that has ended goes on with it, and ends as before when it fails.
+    """
+    attempt = _joined(lineage, run, made_at, now, evidence)
+    after = _move(
+        lineage,
+        State.RUNNING,
+        now,
+        attempts=(*lineage.attempts, attempt),
+        intent=None,
+        due_at=None,
+        undelivered=0,
+        conflicts=0,
+    )
+    return Change(lineage, after, (_retry_joined(lineage, run, evidence),), claims_clone=run.uuid)
+
+
+def claim_failed(
+    lineage: Lineage, run: Execution, *, made_at: datetime, failed_at: datetime, now: datetime, evidence: str
+) -> Change:
+    """Someone else retried the failed run as well, and that run failed: it belongs here and changes nothing.
+
+    It is put before the newest attempt: what is watched, and what the lineage ended with, stays the newest.
+    """
+    if lineage.state not in _CLAIMS:
+        raise IllegalTransitionError(f"{lineage.root}: {lineage.state} cannot take in a run beside its own")
+    attempt = replace(
+        _joined(lineage, run, made_at, now, evidence), ended_at=max(failed_at, made_at), outcome="failed"
+    )
+    after = replace(
+        lineage,
+        version=lineage.version + 1,
+        attempts=(*lineage.attempts[:-1], attempt, *lineage.attempts[-1:]),
+    )
+    told = _retry_joined(lineage, run, evidence, f"it changes nothing: the lineage stays {lineage.state}")
+    ran = EndedRun(run.uuid, Ended.FAILED, failed_at)
+    return Change(lineage, after, (told,), claims_clone=run.uuid, ran=ran)
+
+
+def followed_by(first: Change, second: Change) -> Change:
+    """Return two steps as one change: stored together or not at all."""
+    after = replace(second.after, version=first.after.version)
+    events = (*first.events, *second.events)
+    return replace(second, before=first.before, after=after, events=events, claims_clone=first.claims_clone)
 
 
 def not_delivered(
@@ -257,14 +307,15 @@ def hold(lineage: Lineage, *, reason: str, detail: str, now: datetime) -> Change
 def stand_alone(
     lineage: Lineage, decision: RetryAt, *, detail: str, now: datetime, policy: Policy, policy_name: str
 ) -> Change:
-    """A person says that a held failure is nobody's clone: its attempt is due when the policy has it.
+    """A person says that a held failure is to be retried: its attempt is due when the policy has it.
 
     Only where no retry call is on record; where one is, `accept` or `not_delivered` settles it.
     """
     if lineage.state is not State.HELD or lineage.intent is not None:
         raise IllegalTransitionError(f"{lineage.root}: not held for being somebody's clone")
     decided = _decided(lineage, decision, policy, policy_name, now)
-    return replace(decided, after=replace(decided.after, reason=DECIDED_BY_PERSON, detail=detail))
+    after = replace(decided.after, reason=DECIDED_BY_PERSON, detail=detail, overruled=lineage.failing)
+    return replace(decided, after=after)
 
 
 def by_person(change: Change, *, decision: str, by: str, why: str, **facts: Fact) -> Change:
@@ -319,6 +370,7 @@ def fail_again(
 ) -> Change:
     """The watched clone failed: the policy's decision follows at once.
 
+    Where the lineage had ended before someone else retried it, it ends as it did then, whatever is decided.
     `strikes` is how many equal failures in a row that makes.
     """
     failed = replace(
@@ -330,7 +382,7 @@ def fail_again(
         missing_since=None,
         signature=Signature.of(clone),
         strikes=strikes,
-        struck_since=struck_since(lineage, clone) or failed_at,
+        struck_since=struck_since(lineage, clone) if strikes > 1 else None,
     )
     where = failed.signature.in_words if failed.signature else ""
     facts: dict[str, Fact] = {
@@ -340,12 +392,14 @@ def fail_again(
         "strikes": strikes,
     }
     decided = _decided(failed, decision, policy, policy_name, now)
+    if lineage.ended_before:
+        decided = _ends_as(failed, lineage.ended_before, now)
     ran = _clone_ended(lineage, failed_at, Ended.CLONE_FAILED, Ended.FAILED)
     return Change(lineage, decided.after, (Event("attempt_failed", facts), *decided.events), ran=ran)
 
 
 def struck_since(lineage: Lineage, failed: Execution) -> datetime | None:
-    """Return since when the lineage fails the way this run failed; None when it never failed that way before."""
+    """Return since when the lineage fails the way this run failed; None when it never did before."""
     signature = Signature.of(failed)
     if signature is None or not signature.same_as(lineage.signature):
         return None
@@ -439,6 +493,43 @@ def _decided(
     return Change(lineage, after, (Event(name, facts),))
 
 
+def _ends_as(lineage: Lineage, ending: Ending, now: datetime) -> Change:
+    """End for the reason for which it had ended before someone else retried it."""
+    name = "retry_rejected" if ending.state is State.REJECTED else "retries_exhausted"
+    facts: dict[str, Fact] = {
+        "execution_uuid": lineage.failing,
+        "attempt": lineage.made,
+        "reason": ending.reason,
+        "detail": ending.detail,
+    }
+    after = _move(lineage, ending.state, now, ending.reason, ending.detail)
+    return Change(lineage, after, (Event(name, facts),))
+
+
+def _joined(lineage: Lineage, run: Execution, made_at: datetime, now: datetime, evidence: str) -> Attempt:
+    return Attempt(
+        clone=run.uuid,
+        of=lineage.failing,
+        delay=lineage.delay or timedelta(0),
+        submitted_at=min(made_at, now),
+        accepted_at=now,
+        evidence=evidence,
+        alive=not run.status.is_final,
+        joined=True,
+    )
+
+
+def _retry_joined(lineage: Lineage, run: Execution, evidence: str, detail: str = "") -> Event:
+    facts = {
+        "execution_uuid": lineage.failing,
+        "clone_uuid": run.uuid,
+        "evidence": evidence,
+        "status": run.status.value,
+        "detail": detail,
+    }
+    return Event("retry_joined", facts)
+
+
 def _move(
     lineage: Lineage, to: State, now: datetime, reason: str = "", detail: str = "", **changes: object
 ) -> Lineage:
@@ -446,8 +537,9 @@ def _move(
     begins = lineage.version == 0 and to is State.SCHEDULED
     if to not in EDGES[lineage.state] and not begins:
         raise IllegalTransitionError(f"{lineage.root}: {lineage.state} cannot become {to}")
-    version = lineage.version + 1
-    return replace(lineage, state=to, version=version, since=now, reason=reason, detail=detail, **changes)  # type: ignore[arg-type]  # checked by replace
+    ended = Ending(lineage.state, lineage.reason, lineage.detail) if lineage.state.is_final else None
+    told = {"since": now, "reason": reason, "detail": detail, "ended_before": ended}
+    return replace(lineage, state=to, version=lineage.version + 1, **told, **changes)  # type: ignore[arg-type]  # checked by replace
 
 
 def _intent(lineage: Lineage) -> Intent:

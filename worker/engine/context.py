@@ -9,12 +9,14 @@ from typing import Any, Literal
 
 import structlog
 
-from worker.domain.budget import Limits
+from worker.domain.budget import PLATFORM_LIMITS, Limits
+from worker.domain.joining import Shared
 from worker.domain.lineage import Lineage
 from worker.domain.policy import Policy, PolicyBook, Random
 from worker.domain.transitions import Change, Event
 from worker.engine.desk import Desk
 from worker.engine.gatekeeper import Api, Gatekeeper
+from worker.engine.log_rules import Logs
 from worker.engine.payloads import Payloads
 from worker.ledger import Admission, Ledger, Outcome, Rate
 
@@ -41,7 +43,8 @@ class Options:
         batch_budget: how long one task goes on starting new work.
         limits: of the clones of all workflows together.
         survey: whether the newest executions of every status are read as well.
-        rate, burst: retry calls per second of all workers together (0 = no limit), and how many may leave at once.
+        rate, burst: retry calls per second of all workers together (0 = no limit), and how many may leave at
+            once.
         release_interval: shortest pause between two looks at who waits for their workflow.
         look_again: how long a lineage waits for its workflow before it is looked at all the same.
     """
@@ -64,7 +67,7 @@ class Options:
     resolve_unclear: Literal["hold", "adopt", "retry"] = "hold"
     retention: timedelta = timedelta(days=30)
     batch_budget: timedelta = timedelta(seconds=5)
-    limits: Limits = Limits()
+    limits: Limits = PLATFORM_LIMITS
     survey: bool = True
     rate: float = 0
     burst: int = 10
@@ -86,8 +89,10 @@ class Context:
         calls: the same API behind the gate that all workers share.
         payloads: what this process has learned of payloads that a listing leaves out.
         desk: what it knows of workflows.
+        shared_keys: payloads of which it found that ordinary runs share them.
         waited: how long this process tries to reach the ledger for the first time; zero once it has.
         stopping: whether the process is asked to end: finish what is under way, start nothing.
+        logs: reads the logs of failed runs; None where they are not to be read.
     """
 
     ledger: Ledger
@@ -97,9 +102,11 @@ class Context:
     random: Random
     waited: Callable[[], timedelta] = lambda: timedelta(0)
     stopping: Callable[[], bool] = lambda: False
+    logs: Logs | None = None
     log: Any = field(default_factory=lambda: structlog.get_logger("worker"))
     calls: Gatekeeper = field(init=False)
     payloads: Payloads = field(default_factory=Payloads)
+    shared_keys: Shared = field(default_factory=Shared)
     desk: Desk = field(init=False)
 
     def __post_init__(self) -> None:

@@ -1,7 +1,8 @@
-"""What this process knows of workflows: read from the ledger together, kept for a moment, judged whenever it is read.
+"""What this process knows of workflows: read from the ledger, judged, and kept for a moment.
 
-Everything that depends on how a workflow does otherwise asks here: whether a failure is retried at once, whether a clone
-may go, what is released. It is knowledge of a moment; the ledger holds every intent against its own counts again.
+Everything that depends on how a workflow does otherwise asks here: whether a failure is retried at once,
+whether a clone may go, what is released. It is knowledge of a moment; the ledger holds every intent against
+its own counts again.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Desk:
         self._read_at_s: dict[str, float] = {}
 
     async def look(self, workflows: Iterable[Workflow], *, fresh: bool = False) -> None:
-        """Know these workflows: read what is older than a moment (all of it when `fresh`), and judge their breakers."""
+        """Know these workflows: read what is not `FRESH_FOR` (or all of it), and judge their breakers."""
         wanted = {each.key: each for each in workflows}
         fresh_since_s = time.monotonic() - FRESH_FOR.total_seconds()
         stale = [key for key in wanted if fresh or self._read_at_s.get(key, float("-inf")) < fresh_since_s]
@@ -91,12 +92,14 @@ class Desk:
             known.usage,
             self.policy(workflow),
             self._limits(),
-            self._ledger.clock.now(),
-            failed_at,
+            now=self._ledger.clock.now(),
+            failed_at=failed_at,
         )
 
-    def climate(self, workflow: Workflow, failed_at: datetime, struck_since: datetime) -> Climate:
-        """Return how the workflow does otherwise, for a run that failed and fails the same way since then."""
+    def climate(
+        self, workflow: Workflow, failed_at: datetime, struck_since: datetime | None = None
+    ) -> Climate:
+        """Return how the workflow does otherwise, for a failure of it; see `admission.climate`."""
         known, rule = self._known[workflow.key], self.policy(workflow).breaker
         seen = self.view(workflow, failed_at)
         return admission.climate(seen, known.runs, self._ledger.clock.now(), rule, struck_since)

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from worker.domain import transitions
+from worker.domain import joining, transitions
 from worker.domain.executions import Execution, Status
 from worker.domain.health import Ended, Run
 from worker.domain.policy import History, decide
 from worker.domain.transitions import Change, Hold
 from worker.engine.context import CLOCK_MARGIN, TURN_LEASE, Context
 from worker.engine.desk import Workflow
+from worker.engine.joining import look, may_join, record
 from worker.engine.suspects import Suspects
 from worker.kinetic import KineticError, Page
 from worker.ledger import Outcome, Turn
@@ -51,12 +52,18 @@ class _Walk:
     created_horizon: datetime
     longest_run: timedelta
     begun: int = 0
+    joined: int = 0
     waiting: int = 0
     left_alone: int = 0
     unreadable: int = 0
     pages: int = 0
     undated_pages: int = 0
     reread: datetime | None = None
+
+    def wait_for(self, failure: Execution, failed_at: datetime) -> None:
+        """Meet a failure again that cannot be dealt with now."""
+        self.waiting += 1
+        self.reread = min(self.reread or failed_at, failure.created_at or self.horizon)
 
 
 async def discover(ctx: Context) -> dict[str, int] | None:
@@ -86,11 +93,12 @@ async def discover(ctx: Context) -> dict[str, int] | None:
     counts = {
         "pages": walk.pages,
         "discovered": walk.begun,
+        "joined": walk.joined,
         "waiting": walk.waiting,
         "left_alone": walk.left_alone,
         "unreadable": walk.unreadable,
     }
-    if walk.sweep or walk.begun or walk.unreadable:
+    if walk.sweep or walk.begun or walk.joined or walk.unreadable:
         ctx.log.info("list_read", sweep=walk.sweep, complete=memory is not None, **counts)
     return counts
 
@@ -110,7 +118,7 @@ def begin_lineage(
     What is known of its workflow is taken from the desk, so it must have been looked up there.
     """
     policy, name = ctx.policies.for_workflow(execution.workflow_uuid, execution.workflow_name)
-    climate = ctx.desk.climate(Workflow.of(execution), failed_at, failed_at)
+    climate = ctx.desk.climate(Workflow.of(execution), failed_at)
     decision = hold or decide(History(0, failed_at, failed_at), policy, seen_at, ctx.random, climate)
     return transitions.discover(
         execution,
@@ -189,10 +197,12 @@ async def _take_in(ctx: Context, walk: _Walk, page: Page) -> int:
         return 0
     suspects = await Suspects.of(ctx, unknown)
     owned = await ctx.ledger.owners([each.uuid for each in unknown])
+    joins = await look(ctx, [each for each in unknown if each.uuid not in owned])
     seen_at = ctx.now()
     news = 0
     undated_before_us: list[str] = []
     begun: list[tuple[Execution, datetime, bool]] = []
+    joined: list[tuple[Execution, datetime, Change]] = []
     for each in unknown:
         if each.uuid in owned:
             continue
@@ -204,17 +214,40 @@ async def _take_in(ctx: Context, walk: _Walk, page: Page) -> int:
             undated_before_us.append(each.uuid)
             continue
         news += 1
-        if suspects.still_in_doubt(each):
-            walk.waiting += 1
-            walk.reread = min(walk.reread or failed_at, each.created_at or walk.horizon)
-            continue
-        begun.append((each, failed_at, dated))
+        if suspects.still_in_doubt(each) or each.uuid in joins.waiting:
+            walk.wait_for(each, failed_at)
+        elif each.uuid in joins.changes:
+            joined.append((each, failed_at, joins.changes[each.uuid]))
+        else:
+            begun.append((each, failed_at, dated))
+    await _join(ctx, walk, joined)
+    begun = _one_at_a_time(ctx, walk, begun)
     changes = await _begin(ctx, begun, seen_at, suspects)
     outcomes = await asyncio.gather(*(ctx.commit(change) for change in changes))
     walk.begun += outcomes.count(Outcome.COMMITTED)
     await ctx.ledger.leave_alone(undated_before_us)
     walk.left_alone += len(undated_before_us)
     return news
+
+
+async def _join(ctx: Context, walk: _Walk, failures: list[tuple[Execution, datetime, Change]]) -> None:
+    """Let lineages go on with failures of retries that others made; who loses a race is judged anew."""
+    outcomes = await asyncio.gather(*(record(ctx, change) for _, _, change in failures))
+    walk.joined += outcomes.count(Outcome.COMMITTED)
+    for (each, failed_at, _), outcome in zip(failures, outcomes, strict=True):
+        if outcome is not Outcome.COMMITTED:
+            walk.wait_for(each, failed_at)
+
+
+def _one_at_a_time(
+    ctx: Context, walk: _Walk, failures: list[tuple[Execution, datetime, bool]]
+) -> list[tuple[Execution, datetime, bool]]:
+    """Return those that begin lineages now; what may be a retry of one of them is judged after it."""
+    followers = joining.followers(each for each, _, _ in failures if may_join(ctx, each))
+    for each, failed_at, _ in failures:
+        if each.uuid in followers:
+            walk.wait_for(each, failed_at)
+    return [failure for failure in failures if failure[0].uuid not in followers]
 
 
 async def _begin(

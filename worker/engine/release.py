@@ -13,7 +13,7 @@ MOST_AT_ONCE = 200
 
 
 async def release(ctx: Context) -> int:
-    """Release what may go now; return how many lineages that were. One worker at a time looks, once a second."""
+    """Release what may go now; return how many lineages that were. One worker looks, once a second."""
     turn = await ctx.ledger.jobs.begin(
         JOB, lease=TURN_LEASE, gap=ctx.options.release_interval, calls_api=False
     )

@@ -21,16 +21,19 @@ from worker.domain.delivery import (
 )
 from worker.domain.executions import Execution, Status
 from worker.domain.lineage import Lineage, State
+from worker.domain.logs import Then
 from worker.domain.policy import Policy, Rule, ends_at, may_start
 from worker.domain.transitions import CONFLICT, Change, IllegalTransitionError
 from worker.engine.context import Context
 from worker.engine.desk import Workflow
+from worker.engine.log_rules import read_rules
 from worker.engine.pool import Pool
 from worker.engine.release import release
 from worker.kinetic import KineticError, NotFound
 from worker.ledger import LedgerError, Outcome
 
 CALENDAR = Rule.CALENDAR.value
+LOG_RULE = "log_rule"
 MOST_CONFLICTS = 5
 """Conflicts in a row after which a failed execution is taken for one that cannot be retried."""
 _RECORD_AGAIN_AFTER_S = 0.5
@@ -153,7 +156,25 @@ class _Submission:
             return
         if lineage.reason == CONFLICT and not await self._still_failed(lineage):
             return
+        if not await self._log_allows(lineage, policy):
+            return
         await self._send(lineage, policy)
+
+    async def _log_allows(self, lineage: Lineage, policy: Policy) -> bool:
+        """Ask the failed run's log where the policy has rules; end or hold the lineage by what it says."""
+        if lineage.overruled == lineage.failing:
+            return True
+        rule = await read_rules(self.ctx, lineage.failing, policy.log_rules)
+        if rule is None or rule.then is Then.RETRY:
+            return True
+        detail = f'the log of {lineage.failing} matches the rule "{rule.name}"'
+        now = self.ctx.now()
+        if rule.then is Then.STOP:
+            await self.ctx.commit(transitions.reject(lineage, reason=LOG_RULE, detail=detail, now=now))
+        else:
+            await self.ctx.commit(transitions.hold(lineage, reason=LOG_RULE, detail=detail, now=now))
+        self.count(f"log_{rule.then}")
+        return False
 
     async def _send(self, lineage: Lineage, policy: Policy) -> None:
         """Record the intent, send the call, record what came of it."""

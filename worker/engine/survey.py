@@ -1,7 +1,8 @@
-"""Read the newest executions of every status: what completes shows how workflows do, and how much the platform does.
+"""Read the newest executions of every status: how workflows do, and how much the platform does.
 
-Failures are noticed by `discover`; a list of failures alone does not tell whether one run of three failed, or one of
-three hundred. Without this (`DISCOVERY_SURVEY=false`, or no list) the breaker knows failures and our own clones only.
+Failures are noticed by `discover`; a list of failures alone does not tell whether one run of three failed,
+or one of three hundred. Without this (`DISCOVERY_SURVEY=false`, or no list) the breaker knows failures and
+our own clones only.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from worker.domain.breaker import Mode
 from worker.domain.executions import Execution, Status
 from worker.engine.context import CLOCK_MARGIN, TURN_LEASE, Context
 from worker.engine.desk import Workflow
+from worker.engine.joining import join_in
 from worker.kinetic import KineticError
 from worker.ledger.clock import whole_ms
 from worker.ledger.workflows import REMEMBER_COMPLETED
 
 JOB = "survey"
 MOST_PAGES = 20
-"""Read at most in one turn: of a platform that does more than these hold in half a minute, a sample is enough."""
+"""Read at most in one turn: of a platform that does more than these hold in half a minute, a sample is
+enough."""
 
 
 async def survey(ctx: Context) -> dict[str, int] | None:
@@ -33,11 +36,13 @@ async def survey(ctx: Context) -> dict[str, int] | None:
     if isinstance(turn, str):
         return None
     memory: dict[str, Any] | None = None
-    did = {"pages": 0, "completed": 0}
+    did = {"pages": 0, "completed": 0, "joined": 0}
+    seen: list[Execution] = []
     try:
         async with ctx.ledger.jobs.keeping(turn):
-            longest_run = await _read(ctx, _reach(ctx, turn.memory), did)
+            longest_run = await _read(ctx, _reach(ctx, turn.memory), did, seen)
             memory = {"longest_run_ms": whole_ms(longest_run)}
+            did["joined"] = await join_in(ctx, seen)
             await _judge_breakers(ctx)
     except KineticError as error:
         ctx.log.info(
@@ -49,7 +54,7 @@ async def survey(ctx: Context) -> dict[str, int] | None:
 
 
 def _reach(ctx: Context, memory: dict[str, Any]) -> datetime:
-    """Return how far back to read, by creation: over the runs that may have completed since the last reading."""
+    """Return how far back to read, by creation: over what may have completed since the last reading."""
     if "longest_run_ms" not in memory:
         return ctx.now() - REMEMBER_COMPLETED
     longest_run = timedelta(milliseconds=memory["longest_run_ms"])
@@ -57,11 +62,12 @@ def _reach(ctx: Context, memory: dict[str, Any]) -> datetime:
     return ctx.now() - min(back, REMEMBER_COMPLETED)
 
 
-async def _read(ctx: Context, reach: datetime, did: dict[str, int]) -> timedelta:
-    """Take in what completed; return how long the longest of the runs took."""
+async def _read(ctx: Context, reach: datetime, did: dict[str, int], seen: list[Execution]) -> timedelta:
+    """Take in what completed, add all that is `seen`; return how long the longest of the runs took."""
     longest_run = timedelta(0)
     async for page in ctx.calls.pages(status=None, since=reach + ctx.calls.skew):
         did["pages"] += 1
+        seen += page.executions
         completed = [each for each in page.executions if each.status is Status.COMPLETED and each.updated_at]
         for each in completed:
             if each.created_at and each.updated_at:

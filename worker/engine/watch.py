@@ -12,13 +12,16 @@ from worker.domain.executions import Execution, Status
 from worker.domain.failures import Signature
 from worker.domain.health import Ended, Run
 from worker.domain.lineage import Lineage, State
+from worker.domain.logs import Then
 from worker.domain.outage import looks_at_once
-from worker.domain.policy import decide, strikes_after
+from worker.domain.policy import Policy, decide, strikes_after
 from worker.domain.transitions import Change
 from worker.domain.watching import next_look_in
 from worker.engine.context import Context
 from worker.engine.desk import Workflow
 from worker.engine.discover import begin_lineage
+from worker.engine.joining import look, record
+from worker.engine.log_rules import read_rules
 from worker.engine.pool import Pool
 from worker.engine.suspects import Suspects
 from worker.kinetic import KineticError, NotFound
@@ -120,7 +123,7 @@ class _Clones(_Looks[Lineage]):
         now = self.ctx.now()
         if isinstance(found, Execution) and found.status is Status.FAILED:
             await self.ctx.desk.look([Workflow.of(lineage)])
-        change = self._change(lineage, found, now)
+        change = await self._change(lineage, found, now)
         if change:
             await self.ctx.commit(
                 change, next_at=self._next_look(lineage, now) if not change.events else None
@@ -140,14 +143,16 @@ class _Clones(_Looks[Lineage]):
     def _next_look(self, lineage: Lineage, now: datetime) -> datetime:
         return now + next_look_in(now - lineage.newest.accepted_at, self.ctx.options.watch_interval)
 
-    def _change(self, lineage: Lineage, found: Execution | NotFound | None, now: datetime) -> Change | None:
+    async def _change(
+        self, lineage: Lineage, found: Execution | NotFound | None, now: datetime
+    ) -> Change | None:
         """Return what the look means for the lineage; None when there is nothing to record."""
         if isinstance(found, NotFound):
             return self._missing(lineage, now)
         if found and found.status is Status.COMPLETED:
             return transitions.recover(lineage, now=now, ended_at=self._ended_at(found, lineage, now))
         if found and found.status is Status.FAILED and not self._is_the_old_failure(lineage, found):
-            return self._failed_again(lineage, found, now)
+            return await self._failed_again(lineage, found, now)
         if found and now - lineage.newest.accepted_at > self.ctx.options.watch_timeout:
             detail = (
                 f"the clone had not ended after {self.ctx.options.watch_timeout}; look at it before a retry"
@@ -177,22 +182,23 @@ class _Clones(_Looks[Lineage]):
         old, shown = lineage.failure_stamp, found.updated_at
         return shown is None or (old is not None and abs(shown - old) < timedelta(milliseconds=1))
 
-    def _failed_again(self, lineage: Lineage, found: Execution, now: datetime) -> Change:
+    async def _failed_again(self, lineage: Lineage, found: Execution, now: datetime) -> Change:
         policy, name = self.ctx.policy_for(lineage)
         failed_at = self._ended_at(found, lineage, now)
         workflow = Workflow.of(lineage)
         ended = Ended.FAILED if lineage.newest.joined else Ended.CLONE_FAILED
         self.ctx.desk.expect(workflow, Run(failed_at, ended))
         since = transitions.struck_since(lineage, found)
-        climate = self.ctx.desk.climate(workflow, failed_at, since or failed_at)
+        climate = self.ctx.desk.climate(workflow, failed_at, since)
         strikes = strikes_after(lineage.strikes, climate, same=since is not None)
+        if strikes >= policy.strikes > 0 and await self._known_to_pass(found, policy):
+            strikes = 1
         history = replace(
             lineage.history,
             last_failed_at=failed_at,
             last_delay=lineage.newest.delay,
             strikes=strikes,
             signature=Signature.of(found),
-            struck_since=since,
         )
         decision = decide(history, policy, now, self.ctx.random, climate)
         return transitions.fail_again(
@@ -205,6 +211,11 @@ class _Clones(_Looks[Lineage]):
             policy_name=name,
             strikes=strikes,
         )
+
+    async def _known_to_pass(self, found: Execution, policy: Policy) -> bool:
+        """Whether a rule says of the run's log that such a failure passes, however often it comes again."""
+        rule = await read_rules(self.ctx, found.uuid, policy.log_rules)
+        return rule is not None and rule.then is Then.RETRY
 
     def _ended_at(self, found: Execution, lineage: Lineage, now: datetime) -> datetime:
         """Return when the clone ended by our clock: not before it was asked for, not after now."""
@@ -244,8 +255,13 @@ class _Tracked(_Looks[str]):
         """
         suspects = await Suspects.of(self.ctx, [found])
         if not await self.ctx.ledger.owners([found.uuid]):
-            if suspects.still_in_doubt(found):
+            joins = await look(self.ctx, [found])
+            if suspects.still_in_doubt(found) or joins.waiting:
                 self._look_again(uuid, now, age)
+                return
+            if found.uuid in joins.changes:
+                await record(self.ctx, joins.changes[found.uuid])
+                self._look_again(uuid, now, age)  # it belongs to a lineage then, or is judged anew
                 return
             stamp = found.updated_at or found.created_at
             failed_at = min(stamp - self.ctx.calls.skew, now) if stamp else now

@@ -115,7 +115,7 @@ class LogPlaces:
         Raises:
             RefusedPlaceError: it must not be asked.
         """
-        if len(address) > MAX_URL_CHARS or not address.isprintable() or "\\" in address:
+        if len(address) > MAX_URL_CHARS or "\\" in address:
             raise RefusedPlaceError("not a usable address")
         try:
             url = relative_to.join(address) if relative_to else httpx.URL(address)

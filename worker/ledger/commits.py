@@ -37,7 +37,8 @@ class Outcome(StrEnum):
     GATED = "gated"
     """The gate is closed: no call may leave."""
     LIMITED = "limited"
-    """Its workflow's breaker or a limit does not let another clone go now: look again at what is known of it."""
+    """Its workflow's breaker or a limit does not let another clone go now: look again at what is known of
+    it."""
     PACED = "paced"
     """So many calls left within this second that the next one has to wait a little."""
     TAKEN = "taken"
@@ -117,9 +118,10 @@ class Commits:
         Args:
             change: what happened; its events are appended and counted in the same step.
             next_at: when the lineage needs attention next, where its own fields do not say.
-            admission: given with an intent. Refuse it while no retry call may leave (`GATED`, `PACED`) or these
-                limits do not allow it (`LIMITED`); wait until it is as durable as the connection asks for (else
-                `NOT_DURABLE`).
+            admission: given with an intent. Refuse it while no retry call may leave (`GATED`, `PACED`) or
+                these
+                limits do not allow it (`LIMITED`); wait until it is as durable as the connection asks for
+                (else `NOT_DURABLE`).
 
         Raises:
             LedgerUnavailable: no answer; the change may or may not be stored. Never act as if it were.
@@ -150,6 +152,7 @@ class Commits:
             int(ran is not None and not ran.ended.by_us),
             waiting_member(before or after),
             "+" if change.parks else "-" if before and before.state is State.SCHEDULED else "",
+            keys.key(after.workflow_version_uuid, after.fingerprint),
         ]
         for event in change.events:
             arguments += [event.name, event_data(after, event)]
@@ -175,6 +178,7 @@ class Commits:
                 keys.breakers,
                 keys.rate,
                 *(keys.state(state) for state in FLYING_STATES),
+                keys.keys,
             ],
             arguments,
         )
@@ -242,14 +246,15 @@ def _flies(lineage: Lineage | None) -> bool:
     return lineage is not None and lineage.state in FLYING_STATES
 
 
-def _enters_or_leaves(was: bool, is_now: bool) -> str:  # noqa: FBT001  # two of a kind
+def _enters_or_leaves(was: bool, is_now: bool) -> str:
     return "" if was == is_now else "+" if is_now else "-"
 
 
 def _made(before: Lineage | None, after: Lineage) -> str:
     """Say whether a clone is about to be made, or turned out not to have been made after all.
 
-    The member of the index names the attempt by the lineage before the change: it is the one whose call it is.
+    The member of the index names the attempt by the lineage before the change: it is the one whose call it
+    is.
     """
     if before is None:
         return ""

@@ -31,6 +31,11 @@ class Keys:
         return self._named("clones")
 
     @property
+    def keys(self) -> str:
+        """Hash: workflow version and fingerprint, a line each → the root of the newest lineage with both."""
+        return self._named("keys")
+
+    @property
     def events(self) -> str:
         """Stream of events."""
         return self._named("events")
@@ -115,6 +120,11 @@ class Keys:
     def rate(self) -> str:
         """Hash: the token bucket of all retry calls."""
         return self._named("rate")
+
+    @staticmethod
+    def key(workflow_version_uuid: str, fingerprint: str) -> str:
+        """The field of a key in `keys`; "" where the payload is not known, for that tells nothing apart."""
+        return f"{workflow_version_uuid}\n{fingerprint}" if fingerprint else ""
 
     def _named(self, name: str) -> str:
         return f"{{{self.namespace}}}:{name}"

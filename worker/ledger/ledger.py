@@ -131,6 +131,15 @@ class Ledger:
                 owners[uuid] = root or uuid
         return owners
 
+    async def roots_by_key(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """Return the newest lineage's root of each key (workflow version, fingerprint), in one round trip."""
+        wanted = [key for key in dict.fromkeys(keys) if key[1]]
+        if not wanted:
+            return {}
+        fields = [self.keys.key(*key) for key in wanted]
+        roots = await self.connection.command("HMGET", self.keys.keys, *fields)
+        return {key: root for key, root in zip(wanted, roots, strict=True) if root}
+
     async def in_doubt(self) -> list[Lineage]:
         """Return the lineages whose retry call may have made a clone that no record names yet."""
         return await self._that_are(
@@ -158,8 +167,13 @@ class Ledger:
                     self.keys.state(each.state),
                     self.keys.clones,
                     self.keys.undated,
+                    self.keys.keys,
                 ],
-                [each.version, each.root, int(not each.dated), *(m for m in each.members if m != each.root)],
+                [
+                    *(each.version, each.root, int(not each.dated)),
+                    self.keys.key(each.workflow_version_uuid, each.fingerprint),
+                    *(member for member in each.members if member != each.root),
+                ],
             )
             for each in lineages
         ]

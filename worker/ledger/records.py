@@ -11,18 +11,20 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from worker.domain.failures import Signature
-from worker.domain.lineage import Attempt, Intent, Lineage, State
+from worker.domain.lineage import Attempt, Ending, Intent, Lineage, State
 from worker.ledger.clock import from_ms, to_ms, whole_ms
 from worker.ledger.errors import LedgerFormatError
 
 FORMAT = 2
-"""2 adds what is known of the failure (`failed_as`, `strikes`) and `joined` attempts, and lineages in flight are indexed by
+"""2 adds what is known of the failure (`failed_as`, `strikes`) and `joined` attempts, and lineages in flight
+are indexed by
 workflow: a worker that does not keep that index must not write beside one that does."""
 
 
 def dump(lineage: Lineage, write_token: str) -> str:
     """Return the record; `write_token` names the write, so that a re-sent one recognises itself."""
-    intent = lineage.intent
+    intent, ending = lineage.intent, lineage.ended_before
+    retried = [lineage.root, *(attempt.clone for attempt in lineage.attempts)]
     record = {
         "format": FORMAT,
         "version": lineage.version,
@@ -42,7 +44,7 @@ def dump(lineage: Lineage, write_token: str) -> str:
         "failing": lineage.failing if lineage.failing != lineage.root else "",
         "last_failed_at": to_ms(lineage.last_failed_at),
         "failure_stamp": _ms(lineage.failure_stamp),
-        "attempts": [_dump_attempt(attempt) for attempt in lineage.attempts],
+        "attempts": [_dump_attempt(*each) for each in zip(retried, lineage.attempts, strict=False)],
         "due_at": _ms(lineage.due_at),
         "delay_ms": _duration_ms(lineage.delay),
         "undelivered": lineage.undelivered or None,
@@ -51,7 +53,10 @@ def dump(lineage: Lineage, write_token: str) -> str:
         "policy": lineage.policy,
         "failed_as": _dump_signature(lineage.signature),
         "strikes": lineage.strikes if lineage.strikes > 1 else None,
-        "struck_since": _ms(lineage.struck_since) if lineage.strikes > 1 else None,
+        "struck_since": _ms(lineage.struck_since),
+        "overruled": lineage.overruled,
+        "ended_before": ending
+        and {"state": ending.state.value, "reason": ending.reason, "detail": ending.detail},
         "intent": intent
         and {
             "token": intent.token,
@@ -87,7 +92,8 @@ def load(root: str, raw: str | bytes) -> Lineage:
 def _load(root: str, record: dict[str, Any]) -> Lineage:
     intent = record.get("intent")
     written = record.get("attempts", [])
-    retried = [root, *(attempt["clone"] for attempt in written)]  # each attempt is of the run before it
+    # Each attempt is of the run before it, or says of which.
+    retried = [root, *(attempt["clone"] for attempt in written)]
     return Lineage(
         root=root,
         state=State(record["state"]),
@@ -118,12 +124,15 @@ def _load(root: str, record: dict[str, Any]) -> Lineage:
         signature=_load_signature(record),
         strikes=record.get("strikes", 1),
         struck_since=_moment(record.get("struck_since")),
+        overruled=record.get("overruled", ""),
+        ended_before=_load_ending(record.get("ended_before")),
     )
 
 
-def _dump_attempt(attempt: Attempt) -> dict[str, Any]:
+def _dump_attempt(run_before: str, attempt: Attempt) -> dict[str, Any]:
     written = {
         "clone": attempt.clone,
+        "of": attempt.of if attempt.of != run_before else "",
         "delay_ms": _duration_ms(attempt.delay),
         "submitted_at": to_ms(attempt.submitted_at),
         "accepted_at": to_ms(attempt.accepted_at),
@@ -139,7 +148,7 @@ def _dump_attempt(attempt: Attempt) -> dict[str, Any]:
 def _load_attempt(of: str, written: dict[str, Any]) -> Attempt:
     return Attempt(
         clone=written["clone"],
-        of=of,
+        of=written.get("of", of),
         delay=_duration(written.get("delay_ms")) or timedelta(0),
         submitted_at=from_ms(written["submitted_at"]),
         accepted_at=from_ms(written["accepted_at"]),
@@ -149,6 +158,10 @@ def _load_attempt(of: str, written: dict[str, Any]) -> Attempt:
         outcome=written.get("outcome", ""),
         joined=written.get("joined", False),
     )
+
+
+def _load_ending(written: dict[str, Any] | None) -> Ending | None:
+    return Ending(State(written["state"]), written["reason"], written["detail"]) if written else None
 
 
 def _dump_signature(signature: Signature | None) -> dict[str, Any] | None:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from worker.domain.breaker import Breaker
 from worker.domain.lineage import Lineage, State
 from worker.ledger.clock import from_ms, to_ms
 from worker.ledger.errors import LedgerFormatError
 from worker.ledger.gate import GateState, as_mapping, read_gate
 from worker.ledger.ledger import Ledger
+from worker.ledger.workflows import load_breaker
 
 PAGE = 200
 CLOCK_LEAD = timedelta(seconds=10)
@@ -40,6 +42,8 @@ class Summary:
         next_due: when the next retry is due; None when nothing is scheduled.
         started_at: the first start; None before any worker has reached this ledger.
         tracked: executions watched by name.
+        breakers: those that are not untouched, by what their workflow is counted under.
+        waiting: lineages that wait for their workflow, or for a limit, to have room.
     """
 
     now: datetime
@@ -50,6 +54,8 @@ class Summary:
     gate: GateState
     started_at: datetime | None
     tracked: int
+    breakers: dict[str, Breaker]
+    waiting: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +87,14 @@ class Reports:
             ("HGETALL", keys.gate),
             ("HGET", keys.facts, "started_at"),
             ("ZCARD", keys.tracked),
+            ("HGETALL", keys.breakers),
+            ("ZCARD", keys.waiting),
         ]
         answers = await connection.pipelined(commands)
         for answer in answers:
             if isinstance(answer, Exception):
                 raise connection.translated(answer)
-        *counts, time, counters, first_due, ticks, gate, started, tracked = answers
+        *counts, time, counters, first_due, ticks, gate, started, tracked, breakers, waiting = answers
         self._ledger.clock.hear(mark, int(time[0]) * 1000 + int(time[1]) // 1000)
         now = self._ledger.clock.now()
         return Summary(
@@ -98,6 +106,8 @@ class Reports:
             gate=read_gate(gate, now),
             started_at=from_ms(int(started)) if started else None,
             tracked=tracked,
+            breakers=_breakers(breakers),
+            waiting=waiting,
         )
 
     async def find(self, uuid: str) -> Lineage | None:
@@ -149,6 +159,10 @@ class Reports:
             "XRANGE", self._ledger.keys.events, start, until, "COUNT", limit
         )
         return [(entry, _event(entry, as_mapping(fields))) for entry, fields in found or ()]
+
+
+def _breakers(answer: object) -> dict[str, Breaker]:
+    return {key: load_breaker(text) for key, text in sorted(as_mapping(answer).items())}
 
 
 def _event(entry: str, fields: dict[str, str]) -> StoredEvent:

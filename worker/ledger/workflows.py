@@ -1,7 +1,7 @@
-"""What the ledger knows of workflows: how their runs ended, their breakers, their clones, and who waits for them.
+"""What the ledger knows of workflows: how runs ended, breakers, clones made, and who waits for them.
 
-Counting happens in the same step as the commits that it counts (`lua/commit.lua`); what follows from the counts is
-worked out in `worker.domain.admission`, and held against them once more when an intent is recorded.
+Counting happens in the same step as the commits that it counts (`lua/commit.lua`); what follows from the
+counts is worked out in `worker.domain.admission`, and held against them once more when an intent is recorded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from worker.ledger.scripts import Call, run, run_all, script
 
 MOST_RUNS = 200
 REMEMBER_COMPLETED = timedelta(hours=1)
-"""How long a completed run is remembered to be counted once; one that is noticed later is not counted at all."""
+"""How long a completed run is remembered to be counted once; one that is noticed later is not counted at
+all."""
 MOST_WAITED_FOR = 500
 _SEPARATOR = "\n"
 
@@ -149,7 +150,7 @@ class Workflows:
         return bool(stored)
 
     async def note_completed(self, runs: Iterable[tuple[str, str, datetime]]) -> int:
-        """Take in runs that completed: workflow, uuid and when. Each counts once; our own clones do not count.
+        """Take in runs that completed: workflow, uuid and when. Each counts once, our own clones do not.
 
         Returns:
             how many were new.
@@ -173,7 +174,7 @@ class Workflows:
         return sum(answer[1] for answer in answers)
 
     async def waiting(self, of_each: int) -> list[Waiting]:
-        """Return the lineages that wait, the first `of_each` of every workflow, those that failed first first."""
+        """Return the lineages that wait: of every workflow the `of_each` that failed first."""
         call = Call(script("waiting"), [self._keys.waiting], [MOST_WAITED_FOR, of_each])
         mark = self._clock.mark()
         now_ms, *members = await run(self._connection, call)

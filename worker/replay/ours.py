@@ -70,15 +70,16 @@ class Worker:
         """Decide about a failure."""
         name, now = case.original.workflow, self._stage.clock.now
         workflow, facts = self._workflows[name], self._facts[case.original.name]
+        same = outcome.signature is not None and outcome.signature.same_as(facts.signature)
         if case.attempts:
             self._landed(workflow)
             self._heard(name, Ended.CLONE_FAILED)
         else:
             self._heard(name, Ended.FAILED)
-        same = outcome.signature is not None and outcome.signature.same_as(facts.signature)
         seen, policy = self._view(name, now), self._policy(name)
-        facts.struck_since = facts.struck_since if same and facts.struck_since else now
-        climate = admission.climate(seen, workflow.runs, now, policy.breaker, facts.struck_since)
+        since = (facts.struck_since or facts.last_failed_at) if same else None
+        facts.struck_since = since
+        climate = admission.climate(seen, workflow.runs, now, policy.breaker, since)
         facts.strikes = strikes_after(facts.strikes, climate, same=same)
         facts.signature, facts.last_failed_at = outcome.signature, now
         decision = decide(self._history(case), policy, now, self._random, climate)
@@ -168,7 +169,10 @@ class Worker:
             in_flight=workflow.in_flight,
             all_in_flight=self._in_flight,
         )
-        seen = admission.view(workflow.breaker, workflow.runs, usage, self._policy(name), self._limits, now, failed_at)
+        policy = self._policy(name)
+        seen = admission.view(
+            workflow.breaker, workflow.runs, usage, policy, self._limits, now=now, failed_at=failed_at
+        )
         workflow.breaker = seen.judged
         return seen
 

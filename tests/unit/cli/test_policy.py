@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from config.settings import load_settings
 from tests.support.daemons import OURS
+from worker.cli import rules
 from worker.cli.app import run
+from worker.domain.calendar import Calendar, parse_span
 from worker.domain.policy import Backoff, GiveUp, History, Jitter, Policy, RetryAt, decide, delay_band
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -202,3 +206,131 @@ def test_a_policy_file_with_a_mistake_is_code_2(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "did you mean max_attempts?" in captured.err
+
+
+def lines(printed: str) -> dict[str, str]:
+    """Return what is printed of each rule."""
+    called = (
+        "prompt",
+        "strikes",
+        "breaker",
+        "budget",
+        "pace",
+        "in flight",
+        "rate",
+        "calendar",
+        "log rules",
+        "others",
+    )
+    return {
+        word: line.strip().removeprefix(word).strip()
+        for line in printed.splitlines()
+        for word in called
+        if line.startswith(f"  {word} ")
+    }
+
+
+def test_every_rule_is_told_with_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    """The defaults, in plain words."""
+    assert run(["policy", "explain"]) == 0
+    assert lines(capsys.readouterr().out) == {
+        "prompt": "while other runs of the workflow complete, an attempt after a failure of a new kind "
+        "comes at once",
+        "strikes": "the same failure 3 times in a row ends it, unless the workflow as a whole is in trouble",
+        "breaker": "after 3 failures in a row within 1h all of them wait; one clone tries 1m after the "
+        "newest failure, then ever later, at least every 1h",
+        "budget": "in 6h: 1 clone per run of the workflow, at least 10; all workflows together "
+        "0.5 clones per run, at least 100",
+        "pace": "in 5 minutes no more clones of all workflows than 1 x the runs of the busiest "
+        "5 minutes, at least 20",
+        "in flight": "any number of the workflow, any number of all workflows together",
+        "rate": "as fast as they come",
+        "calendar": "at any time",
+        "log rules": "none",
+        "others": "a retry that someone else made (same distinctive payload) takes the place of the next "
+        "attempt",
+    }
+
+
+def test_what_is_switched_off_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the entry of one workflow does it; what is of all workflows comes from variables."""
+    entry = """
+        [[policy]]
+        workflow = "A"
+        prompt = false
+        join = false
+        strikes = 0
+        breaker_failures = 0
+        budget_share = 0
+        in_flight = 2
+        [[policy.log]]
+        name = "bad [bold]credentials[/]"
+        pattern = "invalid credentials"
+        then = "hold"
+    """
+    (tmp_path / "policies.toml").write_text(entry)
+    for variable, text in {
+        "RETRY_POLICY_FILE": "policies.toml",
+        "BUDGET_SHARE": "0",
+        "BUDGET_PACE": "0",
+        "RETRY_IN_FLIGHT": "50",
+        "SUBMIT_RATE": "0.5",
+    }.items():
+        monkeypatch.setenv(variable, text)
+    assert run(["policy", "explain", "--workflow", "A"]) == 0
+    told = lines(capsys.readouterr().out)
+    assert all(told[word].startswith("off: ") for word in ("prompt", "strikes", "breaker", "pace", "others"))
+    assert told["budget"] == "in 6h: any number of clones; all workflows together any number of clones"
+    assert told["in flight"] == "2 of the workflow, 50 of all workflows together"
+    assert told["rate"] == "0.5 retry calls per second of all workers together, up to 10 at once after a rest"
+    assert told["log rules"] == "bad [bold]credentials[/] → hold (logs are not read: KINETIC_LOGS=off)"
+    assert run(["policy", "explain"]) == 0
+    assert lines(capsys.readouterr().out)["strikes"].startswith("the same failure 3 times")
+
+
+@pytest.mark.parametrize(
+    ("useless_after", "words", "told"),
+    [
+        (time(18), "useless from 18:00 on", "18:00"),
+        (timedelta(hours=6), "useless 6h after the failure", "6h"),
+    ],
+)
+def test_a_calendar_in_words(useless_after: time | timedelta, words: str, told: str) -> None:
+    """The rules as they are written, and the zone whose clock they are read off."""
+    quiet = (parse_span("22:00-06:00"), parse_span("sun"))
+    calendar = Calendar(ZoneInfo("America/New_York"), quiet, (parse_span("mon-fri"),), useless_after)
+    settings = load_settings({}, env_file=None, require_api=False)
+    says = dict(rules.in_words(Policy(calendar=calendar), settings))["calendar"]
+    windows, hours, useless = says.split("; ")
+    assert windows.startswith("only mon-fri")
+    assert hours.startswith("not 22:00-06:00, sun")
+    assert useless == f"{words} (America/New_York)"
+    shown = rules.as_object(Policy(calendar=calendar), settings)["calendar"]
+    assert (shown["timezone"], shown["useless_after"]) == ("America/New_York", told)
+    assert [parse_span(text) for text in shown["quiet_hours"]] == list(quiet)
+
+
+def test_the_rules_as_an_object(explained: Explain) -> None:
+    """Every figure, durations in seconds; what belongs to all workflows is apart."""
+    told = explained(BREAKER_MEMORY="2h", BUDGET_WORKFLOW_SHARE="0.25", RETRY_WORKFLOW_IN_FLIGHT="3")
+    assert (told["prompt"], told["join"], told["strikes"], told["in_flight"]) == (True, True, 3, 3)
+    assert told["breaker"] == {
+        "failures": 3,
+        "memory_s": 7200.0,
+        "first_pause_s": 60.0,
+        "longest_pause_s": 3600.0,
+    }
+    assert told["budget"] == {"share": 0.25, "floor": 10, "window_s": 21600.0}
+    assert told["calendar"]["quiet_hours"] == []
+    assert (told["log_rules"], told["logs"]) == ([], "off")
+    assert told["all_workflows"] == {
+        "share": 0.5,
+        "floor": 100,
+        "pace": 1.0,
+        "pace_floor": 20,
+        "in_flight": 0,
+        "rate": 0.0,
+        "burst": 10,
+    }

@@ -181,6 +181,17 @@ def test_mistake_in_the_shape(text: str, problems: list[str], read: Read) -> Non
     assert all(words in line for words, line in zip(problems, found, strict=True))
 
 
+def test_rules_for_every_workflow_hold_without_an_entry(load: Load, tmp_path: Path) -> None:
+    """A workflow that no entry is for is judged by the file's own rules, and by no entry's."""
+    path = tmp_path / "policies.toml"
+    rule, own = ("pattern='a'\nthen='stop'\n", "pattern='b'\nthen='hold'\n")
+    path.write_text(f"[[log]]\n{rule}[[policy]]\nworkflow='A*'\n[[policy.log]]\n{own}")
+    policies = load(RETRY_POLICY_FILE=str(path)).policies
+    found = {of: policies.for_workflow("", of)[0].log_rules for of in ("Any", "Other")}
+    names = {of: [rule.name for rule in rules] for of, rules in found.items()}
+    assert names == {"Any": ["b", "a"], "Other": ["a"]}
+
+
 def test_policies_compare_by_what_was_written(read: Read) -> None:
     """Two readings of one file are equal, so that a change of the file can be noticed."""
     text = "[[log]]\npattern='a'\nthen='stop'\n"

@@ -116,6 +116,9 @@ def test_every_key_overrides_a_variable_of_its_own() -> None:
     variables = [key.variable for key in KEYS.values() if key.variable]
     assert len(set(variables)) == len(variables) == len(KEYS) - 1
     assert set(variables) <= set(VARIABLES)
+    assert KEYS["in_flight"].variable == "RETRY_WORKFLOW_IN_FLIGHT"
+    assert KEYS["budget_share"].variable == "BUDGET_WORKFLOW_SHARE"
+    assert KEYS["budget_floor"].variable == "BUDGET_WORKFLOW_FLOOR"
     values = {name: key.value_in(Policy()) for name, key in KEYS.items()}
     assert with_values(Policy(), values) == Policy()
 

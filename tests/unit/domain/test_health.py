@@ -27,7 +27,7 @@ def test_the_order_in_which_runs_are_heard_of_does_not_matter(
 
 @given(SEVERAL)
 def test_the_figures_add_up(heard: Sequence[Run]) -> None:
-    """The score is never negative nor above what failures could add; every run is either a failure or none."""
+    """The score is neither negative nor above what failures could add; a run fails or it completes."""
     found = tally(heard)
     assert found.runs == len(heard) == found.failures + found.successes
     assert 0 <= found.score <= sum(max(0, WEIGHTS[run.ended]) for run in heard)

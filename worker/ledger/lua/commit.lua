@@ -16,6 +16,7 @@
 -- KEYS[16] index of lineages that wait for their workflow
 -- KEYS[17] hash of breakers               KEYS[18] hash of the token bucket
 -- KEYS[19], KEYS[20], KEYS[21] indexes of the states in which a clone may be under way
+-- KEYS[22] hash: workflow version and fingerprint -> root
 -- ARGV[1] version expected; 0 = there must be no record yet
 -- ARGV[2] token of this write             ARGV[3] the new record, JSON with `version` and `token`
 -- ARGV[4] root                            ARGV[5] score in the new index, ms
@@ -26,7 +27,8 @@
 -- ARGV[13] member of the index of runs for a run that ended, or ""; ARGV[14] when it ended, ms
 -- ARGV[15] "1" = it counts as traffic     ARGV[16] member of the index of waiting lineages, or ""
 -- ARGV[17] "+" it waits, "-" it no longer does, or ""
--- ARGV[18..] event name, event data (JSON), repeated
+-- ARGV[18] field of its key in KEYS[22], or ""
+-- ARGV[19..] event name, event data (JSON), repeated
 -- Returns {outcome, server time in ms}; outcome is one of committed, stale, gated, limited, paced, taken.
 
 local stored = redis.call('GET', KEYS[1])
@@ -102,7 +104,14 @@ end
 if ARGV[17] == '+' then redis.call('ZADD', KEYS[16], 0, ARGV[16]) end
 if ARGV[17] == '-' then redis.call('ZREM', KEYS[16], ARGV[16]) end
 
-for i = 18, #ARGV, 2 do
+-- The newest lineage is the one whose retry a person may have made. Where that one was forgotten, because it turned
+-- out to be the clone of another, the other is found again from here on.
+if ARGV[18] ~= '' then
+  if not stored then redis.call('HSET', KEYS[22], ARGV[18], ARGV[4])
+  elseif ARGV[6] ~= '' then redis.call('HSETNX', KEYS[22], ARGV[18], ARGV[4]) end
+end
+
+for i = 19, #ARGV, 2 do
   redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[8], '*', 'event', ARGV[i], 'root', ARGV[4], 'data', ARGV[i + 1])
   redis.call('HINCRBY', KEYS[6], ARGV[i], 1)
 end
