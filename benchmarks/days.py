@@ -1,20 +1,23 @@
 """Simulated days: what runs, what is broken when, and what can never succeed.
 
-The same seed gives every policy the same day, and the same luck: whether a clone flakes depends on the seed, the
-execution and the number of the clone, not on who made it.
+The same seed gives every policy the same day, and the same luck: whether a clone flakes depends on the seed,
+the execution and the number of the clone, not on who made it. The world runs an hour before midnight already,
+for a worker that is new to it knows nothing; only what is started on the day itself is counted.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from worker.domain.failures import Signature
-from worker.replay.world import Original, Outcome
+from worker.replay.world import Case, Original, Outcome
 
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
+DAY = timedelta(days=1)
+BEFORE = timedelta(hours=1)
 STEPS = 30
 
 
@@ -45,6 +48,9 @@ class Day:
     """One kind of day.
 
     Attributes:
+        name: for people.
+        executions: that are started in 24 hours, evenly.
+        run: how long a run takes that completes.
         flaky: share of the runs that fail for no reason that lasts.
         never: share of the executions that cannot succeed whatever is done.
     """
@@ -68,40 +74,52 @@ class DayWorld:
     def __init__(self, day: Day, seed: int) -> None:
         self._day = day
         self._seed = seed
-        self.never: set[str] = set()
-        self._originals = self._make()
+        self._never: set[str] = set()
+        earlier = self._made("earlier", round(day.executions * (BEFORE / DAY)), MIDNIGHT - BEFORE, BEFORE)
+        self._counted = self._made("day", day.executions, MIDNIGHT, DAY)
+        self._originals = [*earlier, *self._counted]
 
     @property
     def originals(self) -> Sequence[Original]:
-        """Every run that people started that day."""
+        """Every run that people started, that of the hour before included."""
         return self._originals
+
+    @property
+    def never(self) -> frozenset[str]:
+        """Names of those that cannot succeed."""
+        return frozenset(self._never)
+
+    def counted(self, cases: Sequence[Case]) -> list[Case]:
+        """Return those of the day itself."""
+        names = {each.name for each in self._counted}
+        return [each for each in cases if each.original.name in names]
 
     def clone(self, original: Original, number: int, starts_at: datetime) -> Outcome:
         """Return how a clone ends."""
         return self._outcome(original.name, int(original.workflow.split()[1]), number, starts_at)
 
-    def _make(self) -> list[Original]:
-        dice = random.Random(f"{self._seed} day")
+    def _made(self, what: str, executions: int, begins: datetime, lasts: timedelta) -> list[Original]:
+        dice = random.Random(f"{self._seed} {what}")
         made = []
-        for number in range(self._day.executions):
-            name, workflow = f"execution-{number}", dice.randrange(self._day.workflows)
+        for number in range(executions):
+            prefix = "execution" if what == "day" else what
+            name, workflow = f"{prefix}-{number}", dice.randrange(self._day.workflows)
             if dice.random() < self._day.never:
-                self.never.add(name)
-            starts_at = MIDNIGHT + timedelta(days=1) * dice.random()
-            outcome = self._outcome(name, workflow, 0, starts_at)
-            made.append(Original(name, f"workflow {workflow}", outcome))
+                self._never.add(name)
+            starts_at = begins + lasts * dice.random()
+            made.append(Original(name, f"workflow {workflow}", self._outcome(name, workflow, 0, starts_at)))
         return made
 
     def _outcome(self, name: str, workflow: int, number: int, starts_at: datetime) -> Outcome:
         dice = random.Random(f"{self._seed} {name} {number}")
-        own = random.Random(f"{self._seed} {name}")
         flakes, step, wobble = dice.random() < self._day.flaky, dice.randint(1, STEPS), dice.uniform(0.95, 1.05)
         ends_at = starts_at + self._day.run
         trouble = next((t for t in self._day.troubles if t.hits(workflow, starts_at, ends_at)), None)
         if trouble and dice.random() < trouble.share:
             return self._failure(ends_at, trouble.step, wobble)
-        if name in self.never:
-            return self._failure(ends_at, own.randint(1, STEPS), wobble)
+        if name in self._never:
+            own_step = random.Random(f"{self._seed} {name}").randint(1, STEPS)
+            return self._failure(ends_at, own_step, wobble)
         return self._failure(ends_at, step, wobble) if flakes else Outcome(ends_at, True)
 
     def _failure(self, ends_at: datetime, step: int, wobble: float) -> Outcome:
@@ -109,25 +127,22 @@ class DayWorld:
         return Outcome(ends_at, False, Signature("v1", step, round(3 * step * wobble), lasted_ms))
 
 
-ALL = frozenset(range(20))
 WORKING_DAY = Day(
-    "the issue's day: five workflows down for 45 min, one broken for 6 h",
+    "working day: five workflows down for 45 min, one broken for 6 h",
     troubles=(
         Trouble(frozenset(range(5)), timedelta(hours=10), timedelta(minutes=45)),
         Trouble(frozenset({7}), timedelta(hours=12), timedelta(hours=6), step=9),
     ),
 )
-QUIET_DAY = Day("a quiet day")
+QUIET_DAY = Day("quiet day: nothing but flakes and what never succeeds")
 OUTAGE_DAY = Day(
-    "a total outage of half an hour", troubles=(Trouble(ALL, timedelta(hours=10), timedelta(minutes=30)),)
+    "outage day: everything is down for half an hour",
+    troubles=(Trouble(frozenset(range(20)), timedelta(hours=10), timedelta(minutes=30)),),
 )
 BAD_DEPLOY_DAY = Day(
-    "a bad deploy of four workflows, rolled back after 2 h",
-    troubles=(Trouble(frozenset({2, 3, 11, 17}), timedelta(hours=9), timedelta(hours=2), step=4, share=0.9),),
+    "bad deploy: 90% of four workflows fail until it is rolled back after 2 h",
+    troubles=(
+        Trouble(frozenset({2, 3, 11, 17}), timedelta(hours=9), timedelta(hours=2), step=4, share=0.9),
+    ),
 )
-DAYS = (WORKING_DAY, QUIET_DAY, OUTAGE_DAY, BAD_DEPLOY_DAY)
-
-
-def with_more(day: Day, **changes: object) -> Day:
-    """Return a day of another size."""
-    return replace(day, **changes)  # type: ignore[arg-type]  # checked by replace
+DAYS = {"working": WORKING_DAY, "quiet": QUIET_DAY, "outage": OUTAGE_DAY, "deploy": BAD_DEPLOY_DAY}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import time, timedelta
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, SecretStr
@@ -81,7 +81,7 @@ class Row(NamedTuple):
     description: str
 
 
-def text_of(value: Any) -> str:
+def text_of(value: Any) -> str:  # noqa: PLR0911  # one for each type
     """Return a value as one would write it in the environment. For secrets: the secret itself."""
     match value:
         case None:
@@ -90,6 +90,10 @@ def text_of(value: Any) -> str:
             return str(value).lower()
         case timedelta():
             return format_duration(value)
+        case time():
+            return value.isoformat("minutes")
+        case tuple():
+            return "; ".join(map(str, value))
         case float():
             return str(value).removesuffix(".0")
         case SecretStr():

@@ -26,7 +26,10 @@ def together(settings: Settings, wrong: Set[str], got: Got) -> Iterator[Problem]
         wrong: variables that already have a problem of their own.
         got: see `Got`.
     """
-    rules = (_https, _lease_outlasts_a_call, _base_within_max, _pauses_in_order, _memory_outlasts_lookback)
+    rules = (
+        *(_https, _lease_outlasts_a_call, _base_within_max, _pauses_in_order, _memory_outlasts_lookback),
+        _calendar_opens,
+    )
     for rule in rules:
         names, problem = rule(settings, got)
         if problem and not names & wrong:
@@ -85,6 +88,17 @@ def _memory_outlasts_lookback(settings: Settings, got: Got) -> Verdict:
         return names, None
     farther = "DISCOVERY_BACKFILL" if looks_back > settings.discovery.lookback else "DISCOVERY_LOOKBACK"
     return names, _too_long(settings, got, farther, "LEDGER_RETENTION", below="less than", above="more than")
+
+
+def _calendar_opens(settings: Settings, got: Got) -> Verdict:
+    """Leave some time of the week: else every failure would wait for its deadline to pass."""
+    names = {"RETRY_QUIET_HOURS", "RETRY_WINDOWS"}
+    retry = settings.retry
+    if retry.calendar.ever_opens:
+        return names, None
+    against = f" with RETRY_WINDOWS ({text_of(retry.windows)})" if retry.windows else ""
+    takes = f"spans that leave some time of the week{against}"
+    return names, Problem("RETRY_QUIET_HOURS", got("RETRY_QUIET_HOURS"), takes)
 
 
 def _too_long(settings: Settings, got: Got, smaller: str, larger: str, *, below: str, above: str) -> Problem:

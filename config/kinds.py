@@ -10,19 +10,22 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import time, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import SplitResult, urlsplit
+from zoneinfo import ZoneInfo
 
 from annotated_types import Ge, Le
-from pydantic import AfterValidator, AllowInfNan, BeforeValidator, SecretStr
+from pydantic import AfterValidator, AllowInfNan, BeforeValidator, InstanceOf, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from config.durations import DurationRangeError, parse_duration
-from config.problems import one_of
+from config.problems import one_of, quoted
+from config.zones import ZoneNameError, parse_zone
+from worker.domain.spans import Span, parse_span, parse_time_of_day
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,62 @@ Window = Annotated[
     BeforeValidator(_read_duration),
     AfterValidator(_minutes_to_a_day),
     Takes("a duration from 5m to 24h"),
+]
+
+# --- the calendar ------------------------------------------------------------------------------------
+
+MOST_SPANS = 50
+"""In one value. Each is looked at whenever an attempt is due."""
+
+_ZONE = "the IANA name of a time zone, such as America/New_York, Europe/London or UTC"
+_SPANS = (
+    "spans such as 22:00-06:00, mon-fri 08:00-18:00, sat,sun or fri 18:00-mon 08:00, separated by semicolons"
+)
+_USELESS = "a time of day such as 18:00, or a duration with its unit, such as 6h"
+
+
+def _read_zone(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_zone(value)
+    except ZoneNameError as exc:
+        hint = f"; did you mean {one_of(exc.near)}?" if exc.near else ""
+        raise not_this(f"{_ZONE}{hint}") from None
+
+
+def _read_spans(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    texts = [text.strip() for text in value.split(";") if text.strip()]
+    if len(texts) > MOST_SPANS:
+        raise not_this(f"{_SPANS}; at most {MOST_SPANS}")
+    return tuple(map(_read_span, texts))
+
+
+def _read_span(text: str) -> Span:
+    try:
+        return parse_span(text)
+    except ValueError as exc:
+        raise not_this(f"{_SPANS}; {quoted(text)} {exc}") from None
+
+
+def _read_useless_after(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if ":" in text:
+        return parse_time_of_day(text)
+    # A bare number is seconds elsewhere; here somebody may mean an hour of the day by 18.
+    if text.replace(".", "", 1).isdecimal():
+        raise ValueError("has no unit")
+    return _above_zero(parse_duration(text)) if text else None
+
+
+TimeZone = Annotated[InstanceOf[ZoneInfo], BeforeValidator(_read_zone), Takes(_ZONE)]
+Spans = Annotated[tuple[InstanceOf[Span], ...], BeforeValidator(_read_spans), Takes(_SPANS, blank=True)]
+UselessAfter = Annotated[
+    time | timedelta | None, BeforeValidator(_read_useless_after), Takes(_USELESS, blank=True)
 ]
 
 # --- choices and numbers -----------------------------------------------------------------------------

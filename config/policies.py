@@ -10,6 +10,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import time
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ from worker.domain.logs import LogRule
 from worker.domain.policy import Policy, PolicyEntry
 
 VARIABLE = "RETRY_POLICY_FILE"
+_LISTS = ("quiet_hours", "windows")
+"""Keys that take a list of texts as well as one."""
 KEYS = ("name", "workflow", "log", *POLICY_KEYS)
 
 _LARGEST_FILE = 1_048_576
@@ -170,7 +173,7 @@ def _read_policy(entry: _Entry, default: Policy) -> Policy:
     values: dict[str, Any] = {}
     given = [name for name in entry.table if name in POLICY_KEYS]
     for name in given:
-        text = _text(entry.table[name])
+        text = _text(_joined(entry.table[name]) if name in _LISTS else entry.table[name])
         try:
             if text is None:
                 raise NotTakenError(takes_of(POLICY_KEYS[name].field))
@@ -180,7 +183,24 @@ def _read_policy(entry: _Entry, default: Policy) -> Policy:
     if len(values) < len(given):
         return default
     in_order = [_in_order(entry, *pair, values, default) for pair in ORDERED]
-    return with_values(default, values) if all(in_order) else default
+    if not all(in_order):
+        return default
+    policy = with_values(default, values)
+    return policy if _ever_opens(entry, policy, values) else default
+
+
+def _ever_opens(entry: _Entry, policy: Policy, values: Mapping[str, Any]) -> bool:
+    """Return whether attempts may ever start; complain of the key that the entry has when they may not."""
+    calendar = policy.calendar
+    if calendar.ever_opens or not values.keys() & set(_LISTS):
+        return True
+    key, other, spans = "quiet_hours", "windows", calendar.windows
+    if key not in values:
+        key, other, spans = "windows", "quiet_hours", calendar.quiet
+    inherited = "" if other in values else ", inherited"
+    against = f" with {other} ({text_of(spans)}{inherited})" if spans else ""
+    entry.wrong(key, entry.table[key], f"spans that leave some time of the week{against}")
+    return False
 
 
 def _in_order(entry: _Entry, shorter: str, longer: str, values: Mapping[str, Any], default: Policy) -> bool:
@@ -195,10 +215,19 @@ def _in_order(entry: _Entry, shorter: str, longer: str, values: Mapping[str, Any
     return False
 
 
+def _joined(value: Any) -> Any:
+    """Return a list of texts as one text; anything else as it is."""
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return "; ".join(value)
+    return value
+
+
 def _text(value: Any) -> str | None:
     """Return a TOML scalar as the environment would hold it; None for lists, tables and dates."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, time) and not value.second:
+        return value.isoformat("minutes")  # TOML's own way to write a time of day
     return str(value) if isinstance(value, (str, int, float)) else None
 
 

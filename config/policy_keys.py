@@ -73,11 +73,18 @@ _RETRY = (
     *("max_attempts", "backoff", "base_delay", "multiplier", "max_delay", "jitter", "deadline"),
     *("prompt", "join", "strikes"),
 )
+_CALENDAR = (
+    ("timezone", "timezone"),
+    ("quiet_hours", "quiet"),
+    ("windows", "windows"),
+    ("useless_after", "useless_after"),
+)
 _BREAKER = ("failures", "memory", "first_pause", "longest_pause")
 
 KEYS: Mapping[str, Key] = {
     "enabled": Key(_Entry, "enabled", "", "enabled"),
     **{name: Key(RetrySettings, name, "", name) for name in _RETRY},
+    **{name: Key(RetrySettings, name, "calendar", attribute) for name, attribute in _CALENDAR},
     "in_flight": Key(RetrySettings, "workflow_in_flight", "limits", "in_flight"),
     **{f"breaker_{name}": Key(BreakerSettings, name, "breaker", name) for name in _BREAKER},
     "budget_share": Key(BudgetSettings, "workflow_share", "limits", "share"),

@@ -45,6 +45,11 @@ variable itself exclude each other.
 **Durations** are written `30s`, `5m`, `24h`, `1h30m`, `500ms`, `1d12h`, as plain seconds (`90`), with
 decimals (`1.5h`), or in ISO 8601 (`PT1H30M`); they are never negative and at most 10 years.
 
+**Parts of the week** are written `22:00-06:00` (every day, over midnight), `mon-fri 08:00-18:00`, `sat,sun`
+(whole days) or `fri 18:00-mon 08:00`; several are separated by `;`. They hold while a clock on the wall in
+the time zone shows such a time: an hour that daylight saving skips does not come, one that it repeats comes
+twice.
+
 **Switches** take `true` or `false`, and also `1`/`0`, `yes`/`no`, `on`/`off`.
 """
 
@@ -60,6 +65,9 @@ workflow = "Eligibility*"       # a name pattern or a workflow uuid, or a list o
 max_attempts = 8
 backoff = "fixed"
 base_delay = "30s"
+timezone = "America/New_York"
+quiet_hours = ["mon-fri 22:00-06:00", "sat,sun"]    # one text or a list of them; "" for none
+useless_after = "18:00"
 
 [[policy]]
 name = "never twice"

@@ -37,13 +37,17 @@ from config.kinds import (
     Rate,
     RedisUrl,
     Share,
+    Spans,
     Strikes,
+    TimeZone,
     UrlPath,
+    UselessAfter,
     Window,
 )
 from config.redaction import url_secrets
 from worker.domain.breaker import Rule as BreakerRule
 from worker.domain.budget import Limits, WorkflowLimits
+from worker.domain.calendar import UTC_ZONE, Calendar
 from worker.domain.logs import LogRule
 from worker.domain.policy import Backoff, Jitter, Policy, PolicyBook, PolicyEntry
 
@@ -221,6 +225,22 @@ class RetrySettings(Group):
     deadline: PositiveDuration = Field(
         timedelta(hours=24), description="No attempt starts later than this after the first failure."
     )
+    timezone: TimeZone = Field(
+        UTC_ZONE,
+        description="Whose wall clock `RETRY_QUIET_HOURS`, `RETRY_WINDOWS` and `RETRY_USELESS_AFTER` go by. "
+        "A place has its daylight saving, such as `America/New_York`; `EST` and its like have none.",
+    )
+    quiet_hours: Spans = Field(
+        (), description="No attempt starts at these times; one that falls due then waits. Empty: none."
+    )
+    windows: Spans = Field(
+        (), description="Attempts start at these times only, quiet hours excepted. Empty: at any time."
+    )
+    useless_after: UselessAfter = Field(
+        None,
+        description="From when on a retry is of no use, and is not made: the first such time of day after "
+        "the original failed, or so long after that. Empty: never.",
+    )
     prompt: bool = Field(
         True,
         description="Make the first attempt at once while other runs of the workflow complete: the failure "
@@ -245,6 +265,11 @@ class RetrySettings(Group):
     entries: tuple[InstanceOf[PolicyEntry], ...] = ()
     log_rules: tuple[InstanceOf[LogRule], ...] = ()
 
+    @property
+    def calendar(self) -> Calendar:
+        """When attempts of these workflows may start."""
+        return Calendar(self.timezone, self.quiet_hours, self.windows, self.useless_after)
+
     def policy(self, breaker: BreakerRule, limits: WorkflowLimits) -> Policy:
         """Return the policy of every workflow that no entry of the policy file is for."""
         return Policy(
@@ -255,6 +280,7 @@ class RetrySettings(Group):
             max_delay=self.max_delay,
             jitter=self.jitter,
             deadline=self.deadline,
+            calendar=self.calendar,
             prompt=self.prompt,
             join=self.join,
             strikes=self.strikes,

@@ -101,6 +101,8 @@ def _to_inherit(settings: Settings, wrong: set[str]) -> Policy:
     if wrong & pauses or breaker.first_pause > breaker.longest_pause:
         boundless = breaker.model_copy(update={"first_pause": timedelta(0), "longest_pause": LONGEST})
         settings = settings.model_copy(update={"breaker": boundless})
+    if not retry.calendar.ever_opens:
+        settings = settings.model_copy(update={"retry": retry.model_copy(update={"quiet_hours": ()})})
     if wrong & {"RETRY_BASE_DELAY", "RETRY_MAX_DELAY"} or retry.base_delay > retry.max_delay:
         return replace(Policy(), base_delay=timedelta(0), max_delay=LONGEST, breaker=settings.breaker.rule)
     return settings.policy

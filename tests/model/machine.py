@@ -14,7 +14,7 @@ from tests.model.calls import Server
 from tests.model.cluster import Cluster
 from tests.model.kinetic_world import Habits
 from tests.model.moves import WEIGHTS, Moves
-from tests.model.process import Deployment
+from tests.model.process import GUARDED, POLICY, Deployment
 
 NUMBER = st.integers(0, 11)
 MIXTURES = [["own"], ["own", "own", "same"], ["own", "same", "null"]]
@@ -31,6 +31,7 @@ DEPLOYMENT = st.builds(
     workers=st.sampled_from([2, 2, 3]),
     lists=st.sampled_from([True, True, True, True, True, True, False]),
     unclear=st.sampled_from(["hold", "hold", "hold", "adopt"]),
+    policy=st.sampled_from([POLICY, POLICY, GUARDED]),
     habits=HABITS,
 )
 

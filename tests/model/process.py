@@ -19,8 +19,10 @@ from tests.model.clockwork import Loop
 from tests.model.kinetic_world import Habits, KineticWorld
 from tests.model.wire import CONNECT_TIMEOUT, GRACE, TIMEOUT, HttpCall, Wire, client_on
 from tests.support.examples import NO_LIMITS, alone
+from worker.domain.breaker import Rule
+from worker.domain.budget import WorkflowLimits
 from worker.domain.policy import Backoff, Jitter, Policy, PolicyBook
-from worker.engine import discover, prune, resolve, submit, watch
+from worker.engine import discover, prune, resolve, submit, survey, watch
 from worker.engine.context import Context, Options
 from worker.kinetic import KineticError
 from worker.ledger import Ledger, LedgerError
@@ -29,6 +31,7 @@ NAMESPACE = "model"
 JOBS: dict[str, Callable[[Context], Any]] = {
     "discover": discover,
     "submit": submit,
+    "survey": survey,
     "watch": watch,
     "resolve": resolve,
     "prune": prune,
@@ -42,6 +45,19 @@ POLICY = alone(
         deadline=timedelta(hours=12),
     )
 )
+GUARDED = replace(
+    POLICY,
+    prompt=True,
+    strikes=3,
+    breaker=Rule(
+        failures=2,
+        memory=timedelta(minutes=2),
+        first_pause=timedelta(seconds=5),
+        longest_pause=timedelta(seconds=40),
+    ),
+    limits=WorkflowLimits(share=0, floor=0, in_flight=3),
+)
+"""Failures of one workflow hold each other up: lineages wait, are released, and wait again."""
 OPTIONS = Options(
     request_bound=CONNECT_TIMEOUT + TIMEOUT,
     discovery_interval=timedelta(seconds=4),
@@ -52,6 +68,8 @@ OPTIONS = Options(
     resolve_interval=timedelta(seconds=4),
     resolve_grace=GRACE,
     limits=NO_LIMITS,
+    release_interval=timedelta(seconds=1),
+    look_again=timedelta(seconds=40),
 )
 
 

@@ -6,7 +6,9 @@ import ast
 import re
 from pathlib import Path
 
+from worker.domain.budget import Limit
 from worker.domain.lineage import State
+from worker.domain.policy import GiveUpReason, Rule
 from worker.domain.transitions import EDGES
 from worker.ledger.keys import Keys
 
@@ -48,10 +50,23 @@ def test_every_key_of_the_ledger_is_documented() -> None:
     assert len(names) >= 8
     missing = [name for name in names if getattr(keys, name).replace("{ns}", "") not in page]
     assert missing == []
+    of_workflows = [keys.runs("<workflow>"), keys.flight("<workflow>")]
+    of_workflows += [keys.made_of("<workflow>"), keys.traffic_of("<workflow>")]
+    assert [key for key in of_workflows if key not in page] == []
+
+
+def test_every_reason_of_the_domain_is_documented() -> None:
+    """`docs/states.md` says what each rule and each limit means."""
+    page = (DOCS / "states.md").read_text()
+    reasons = [reason.value for kind in (Rule, GiveUpReason, Limit) for reason in kind]
+    assert [reason for reason in reasons if f"`{reason}`" not in page] == []
 
 
 def _event_names(source: str) -> set[str]:
-    """Return a module's event names: first arguments of `Event(…)` and log calls, and `"event"` keys."""
+    """Return a module's event names.
+
+    First arguments of `Event(…)` and log calls, `"event"` keys, `event=` arguments, and values of `_EVENTS`.
+    """
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
@@ -59,6 +74,10 @@ def _event_names(source: str) -> set[str]:
             logged = re.fullmatch(r"(ctx\.|self\.|self\.ctx\.)?_?log\.\w+|tell", called)
             if (called == "Event" or logged) and isinstance(node.args[0].value, str):
                 names.add(node.args[0].value)
+        if isinstance(node, ast.keyword) and node.arg == "event" and isinstance(node.value, ast.Constant):
+            names.add(str(node.value.value))
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_EVENTS":
+            names |= {str(ast.literal_eval(value)) for value in getattr(node.value, "values", ())}
         if isinstance(node, ast.Dict):
             pairs = zip(node.keys, node.values, strict=True)
             for key, value in pairs:

@@ -25,6 +25,7 @@ COMMANDS = {
     "track": "worker.cli.lineages:track",
     "resolve": "worker.cli.resolve:resolve",
     "policy": "worker.cli.policy:policy",
+    "breaker": "worker.cli.breaker:breaker",
     "health": "worker.cli.health:health",
 }
 """In the order of the help."""
@@ -67,6 +68,7 @@ SUMMARIES = {
     "track": "Watch executions by uuid, whether or not a list shows them.",
     "resolve": "Decide what became of a retry call that nobody else can settle.",
     "policy": "Explain which retry policy applies and when attempts fall.",
+    "breaker": "Show which workflows are held back for failing, and force one either way.",
     "health": "Answer a container's health check.",
 }
 

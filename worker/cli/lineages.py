@@ -108,10 +108,9 @@ def _table(found: list[Lineage], policies: PolicyBook, now: datetime) -> Any:
             title, no_wrap=title == "execution", justify="right" if title == "attempts" else "left"
         )
     for each in found:
-        why = f"due {ago(each.due_at, now)}" if each.state is State.SCHEDULED and each.due_at else ""
-        if why and each.reason in WAITING_FOR:
-            why = "waits"
-        reason = name(each.reason) + (f": {name(each.detail, 80)}" if each.detail else "")
+        waits = each.reason in WAITING_FOR  # for its workflow: `status` says once how that stands
+        due = f"due {ago(each.due_at, now)}" if each.state is State.SCHEDULED and each.due_at else ""
+        reason = name(each.reason) + (f": {name(each.detail, 80)}" if each.detail and not waits else "")
         colour = COLOURS[each.state]
         policy, _ = policies.for_workflow(each.workflow_uuid, each.workflow_name)
         grid.add_row(
@@ -120,6 +119,6 @@ def _table(found: list[Lineage], policies: PolicyBook, now: datetime) -> Any:
             name(each.workflow_name or each.workflow_uuid, 40),
             f"{each.made}/{policy.max_attempts}",
             ago(each.since, now),
-            "; ".join(part for part in (why, reason) if part),
+            f"waits: {reason}" if waits else "; ".join(part for part in (due, reason) if part),
         )
     return grid

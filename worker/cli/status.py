@@ -123,7 +123,7 @@ def as_object(summary: Summary) -> dict[str, Any]:
 
 
 def _next_due(summary: Summary) -> datetime | None:
-    """Return when the next retry is due; None while all wait for room: the index has no due times of those."""
+    """Return when the next retry is due; None while all wait: the index has no due times of those."""
     return summary.next_due if summary.states[State.SCHEDULED] > summary.waiting else None
 
 

@@ -41,6 +41,7 @@ def tell(lineage: Lineage, events: list[StoredEvent], now: datetime) -> list[str
 
 def _from_events(lineage: Lineage, events: list[StoredEvent]) -> list[tuple[datetime, str]]:
     steps = [(lineage.root_failed_at, "the execution failed")]
+    joined = {attempt.clone for attempt in lineage.attempts if attempt.joined}
     for event in events:
         if event.name == "execution_discovered":
             late = rough(max(event.at - lineage.root_failed_at, timedelta(0)))
@@ -48,8 +49,8 @@ def _from_events(lineage: Lineage, events: list[StoredEvent]) -> list[tuple[date
             steps.append((event.at, f"{how}, {late} later"))
         else:
             sentence = SENTENCES.get(event.name)
-            told = sentence({"at": event.at, **event.facts}) if sentence else name(event.name)
-            steps.append((event.at, told))
+            facts = {**event.facts, "at": event.at, "joined": event.facts.get("execution_uuid") in joined}
+            steps.append((event.at, sentence(facts) if sentence else name(event.name)))
     return steps
 
 
@@ -94,8 +95,8 @@ def _scheduled(facts: Facts) -> str:
     wait = rough(timedelta(seconds=facts.get("delay", 0)))
     policy = name(str(facts.get("policy", "default")))
     which = f"attempt {facts.get('attempt')} of {facts.get('max_attempts')}"
-    why = f": {name(str(facts['why']), 300)}" if facts.get("why") else ""
-    return f"{which} scheduled for {_time(facts)}, {wait} after the failure{why} (policy {policy})"
+    why = f"; {name(str(facts['why']), 300)}" if facts.get("why") else ""
+    return f"{which} scheduled for {_time(facts)}, {wait} after the failure (policy {policy}{why})"
 
 
 def _deferred(facts: Facts) -> str:
@@ -103,11 +104,24 @@ def _deferred(facts: Facts) -> str:
     return f"[yellow]attempt {facts.get('attempt')} is due, and waits{until}[/] ({_because(facts)})"
 
 
+def _joined(facts: Facts) -> str:
+    clone, evidence = name(str(facts.get("clone_uuid", "")), 200), name(str(facts.get("evidence", "")), 300)
+    detail = f"; {name(str(facts['detail']), 300)}" if facts.get("detail") else ""
+    return f"someone else retried it: {clone} [dim]({evidence})[/]{detail}"
+
+
 def _attempt_failed(facts: Facts) -> str:
     where = f" at {name(str(facts['failed_at_step']), 100)}" if facts.get("failed_at_step") else ""
     strikes = facts.get("strikes", 1)
     again = f"; the same failure {strikes} times in a row" if strikes > 1 else ""
-    return f"[red]attempt {facts.get('attempt')} failed{where}[/]{again}"
+    which = "the run of someone else" if facts.get("joined") else f"attempt {facts.get('attempt')}"
+    return f"[red]{which} failed{where}[/]{again}"
+
+
+def _recovered(facts: Facts) -> str:
+    if facts.get("joined"):
+        return "[green]the run of someone else completed[/]"
+    return f"[green]{'the clone' if facts.get('attempt') else 'it'} completed[/]"
 
 
 def _accepted(facts: Facts) -> str:
@@ -160,10 +174,9 @@ SENTENCES: Mapping[str, Callable[[Facts], str]] = {
     ),
     "retry_held": lambda facts: f"[yellow]held[/] ({_because(facts)})",
     "person_decided": _person_decided,
+    "retry_joined": _joined,
     "attempt_failed": _attempt_failed,
-    "execution_recovered": lambda facts: (
-        f"[green]{'the clone' if facts.get('attempt') else 'it'} completed[/]"
-    ),
+    "execution_recovered": _recovered,
     "retries_exhausted": lambda facts: f"[red]no further attempt[/] ({_because(facts)})",
     "retry_rejected": lambda facts: f"[red]no further attempt[/] ({_because(facts)})",
 }

@@ -102,7 +102,7 @@ def _breaker_in_words(seen: View, now: datetime) -> str:
     detail = name(standing.detail, 300)
     if breaker.forced:
         colour = "bold red" if breaker.forced is Forced.OPEN else "yellow"
-        return f"[{colour}]forced {breaker.forced.value}[/]{since} ({detail})"
+        return f"[{colour}]forced {breaker.forced.value}[/]{since} by {detail}"
     if standing.mode is Mode.CLOSING:
         return f"[yellow]closing[/]{since}: {detail}"
     if standing.mode is Mode.CLOSED:
@@ -146,7 +146,7 @@ def lineage_lines(lineage: Lineage, standing: Standing, place: Place, limits: Li
     if not waits and not standing.why:
         return []
     if standing.why and waits:
-        said = name(standing.why, 300)
+        said = "still so" if standing.why == lineage.detail else name(standing.why, 300)
     elif standing.why:
         said = f"{name(standing.why, 300)}; if that is so when it is due, it waits"
     else:

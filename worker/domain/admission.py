@@ -88,7 +88,8 @@ def climate(
 def in_words(limit: Limit, seen: View, limits: Limits) -> str:
     """Return why a clone has to wait, with the figures."""
     usage, caps = seen.usage, seen.caps
-    hours = f"{limits.window.total_seconds() / 3600:g} h"
+    length = limits.window.total_seconds() / 3600
+    hours = f"{length:g} h" if length.is_integer() else f"{length * 60:g} minutes"
     minutes = f"{PACE_WINDOW.total_seconds() / 60:g} minutes"
     words = {
         Limit.WORKFLOW_FAILING: _waits_for(seen),

@@ -68,7 +68,8 @@ class Breaker:
 
     Attributes:
         mode, since: what it does, and since when.
-        trouble_since: when it opened first, until it is closed again; canaries are counted from here.
+        trouble_since: when it opened first, until it is closed again.
+        canaries_failed, tried_at: clones that failed since then, and when the newest of them did.
         forced: what a person said; None when it decides by itself.
         detail: why it is in its mode, in words.
         version: grows with every change; 0 = not stored.
@@ -83,6 +84,8 @@ class Breaker:
     version: int = 0
     workflow_uuid: str = ""
     workflow_name: str = ""
+    canaries_failed: int = 0
+    tried_at: datetime | None = None
 
 
 UNTOUCHED = Breaker()
@@ -110,6 +113,15 @@ class Standing:
 
 def judge(breaker: Breaker, runs: Sequence[Run], now: datetime, rule: Rule) -> Breaker:
     """Return the breaker as it should be by what is known now; the same object when nothing changes."""
+    for _ in Mode:  # what ended while nobody looked may open it, close it and open it again
+        judged = _step(breaker, runs, now, rule)
+        if judged is breaker:
+            break
+        breaker = judged
+    return breaker
+
+
+def _step(breaker: Breaker, runs: Sequence[Run], now: datetime, rule: Rule) -> Breaker:
     if breaker.forced or not rule.failures:
         return breaker
     match breaker.mode:
@@ -118,16 +130,39 @@ def judge(breaker: Breaker, runs: Sequence[Run], now: datetime, rule: Rule) -> B
             if heard.score >= rule.threshold:
                 return _moved(breaker, Mode.OPEN, now, heard.in_words, trouble_since=now)
         case Mode.OPEN:
-            heard = tally(runs, breaker.since)
-            if heard.first_success_at:
-                return _moved(breaker, Mode.CLOSING, heard.first_success_at, "a run completed again")
+            breaker = _count_canaries(breaker, runs)
+            works_since = tally(runs, _just_after(breaker.since)).first_success_at
+            if works_since:
+                return _moved(breaker, Mode.CLOSING, works_since, "a run completed again")
         case Mode.CLOSING:
+            breaker = _count_canaries(breaker, runs)
             heard = tally(runs, breaker.since)
             if heard.score >= rule.threshold:
                 return _moved(breaker, Mode.OPEN, now, heard.in_words)
             if heard.successes >= rule.full_after or _long_calm(breaker, heard, now, rule):
-                return _moved(breaker, Mode.CLOSED, now, "", trouble_since=None)
+                closed = replace(breaker, trouble_since=None, canaries_failed=0, tried_at=None)
+                return _moved(closed, Mode.CLOSED, now, "")
     return breaker
+
+
+def _count_canaries(breaker: Breaker, runs: Sequence[Run]) -> Breaker:
+    """Return the breaker with the clones that failed meanwhile on record.
+
+    They are counted once and kept: what a busy workflow's newest runs show goes back some minutes only.
+    """
+    heard = tally(runs, _just_after(breaker.tried_at or breaker.trouble_since))
+    if not heard.clones_failed:
+        return breaker
+    return replace(
+        breaker,
+        canaries_failed=breaker.canaries_failed + heard.clones_failed,
+        tried_at=heard.last_clone_failure_at,
+        version=breaker.version + 1,
+    )
+
+
+def _just_after(moment: datetime | None) -> datetime | None:
+    return moment and moment + timedelta(microseconds=1)
 
 
 def standing(
@@ -148,32 +183,33 @@ def standing(
     if breaker.mode is Mode.CLOSING:
         completed = tally(runs, since).successes
         return Standing(Mode.CLOSING, 1 + completed, None, f"{completed} runs completed since {since:%H:%M}")
-    heard = tally(runs, breaker.trouble_since)
-    canary_at = next_canary(heard, since, rule)
+    canary_at = next_canary(breaker, tally(runs, since).last_failure_at, rule)
     detail = breaker.detail
-    if heard.clones_failed:
-        detail += f"; {heard.clones_failed} clones failed since {breaker.trouble_since or since:%H:%M}"
+    if breaker.canaries_failed:
+        detail += f"; {breaker.canaries_failed} clones failed since {breaker.trouble_since or since:%H:%M}"
     return Standing(Mode.OPEN, int(now >= canary_at), canary_at, detail)
 
 
-def next_canary(heard: Tally, opened_at: datetime, rule: Rule) -> datetime:
+def next_canary(breaker: Breaker, failed_at: datetime | None, rule: Rule) -> datetime:
     """Return when one clone may try whether an open workflow works again.
 
-    A pause after the newest failure of any run, for originals that still fail try the same for nothing: the
-    pause is doubled by every clone that failed. But never later than the longest pause after the last try of
-    ours.
+    A pause after the newest failure of any run (`failed_at`), for originals that still fail try the same for
+    nothing: the pause is doubled by every clone that failed. But never later than the longest pause after the
+    last try of ours.
     """
-    doublings = min(heard.clones_failed, int(rule.longest_pause / rule.first_pause).bit_length())
+    opened_at = breaker.since or breaker.trouble_since
+    assert opened_at  # noqa: S101  # an open breaker was opened
+    doublings = min(breaker.canaries_failed, int(rule.longest_pause / rule.first_pause).bit_length())
     pause = min(rule.longest_pause, rule.first_pause * (1 << doublings))
-    after_failure = max(opened_at, heard.last_failure_at or opened_at) + pause
-    at_the_latest = max(opened_at, heard.last_clone_failure_at or opened_at) + rule.longest_pause
+    after_failure = max(opened_at, failed_at or opened_at) + pause
+    at_the_latest = max(opened_at, breaker.tried_at or opened_at) + rule.longest_pause
     return min(after_failure, at_the_latest)
 
 
 def force(breaker: Breaker, to: Forced | None, detail: str, now: datetime) -> Breaker:
     """Return the breaker as a person wants it; None lets it decide by itself again, from now on."""
     fresh = replace(breaker, version=breaker.version + 1, since=now, forced=to, detail=detail)
-    return replace(fresh, mode=Mode.CLOSED, trouble_since=None)
+    return replace(fresh, mode=Mode.CLOSED, trouble_since=None, canaries_failed=0, tried_at=None)
 
 
 def healthy(runs: Sequence[Run], since: datetime) -> bool:

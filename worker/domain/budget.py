@@ -143,12 +143,12 @@ def objection(cap: Caps, usage: Usage) -> Limit | None:
 
     The order is from the most particular to the most general, so that people read the closest reason.
     """
-    return next((limit for limit, used, most in _checks(cap, usage) if used >= most), None)
+    return next((limit for limit, left in _checks(cap, usage) if left <= 0), None)
 
 
 def free(cap: Caps, usage: Usage) -> int:
     """Return how many clones more may go by these caps; `UNLIMITED` when nothing limits them."""
-    return max(0, min((most - used for _, used, most in _checks(cap, usage)), default=UNLIMITED))
+    return max(0, min((left for _, left in _checks(cap, usage)), default=UNLIMITED))
 
 
 def one_more(usage: Usage, *, mine: bool) -> Usage:
@@ -163,14 +163,15 @@ def one_more(usage: Usage, *, mine: bool) -> Usage:
     )
 
 
-def _checks(cap: Caps, usage: Usage) -> list[tuple[Limit, int, int]]:
-    within_floor = usage.made < cap.floor
+def _checks(cap: Caps, usage: Usage) -> list[tuple[Limit, int]]:
+    """Return how many clones more each limit allows; below the workflow's floor no budget counts."""
+    below_floor = cap.floor - usage.made
     checks = (
-        (Limit.WORKFLOW_FAILING, usage.in_flight, cap.places),
-        (Limit.WORKFLOW_IN_FLIGHT, usage.in_flight, cap.in_flight),
-        (Limit.IN_FLIGHT, usage.all_in_flight, cap.all_in_flight),
-        (Limit.WORKFLOW_BUDGET, usage.made, None if within_floor else cap.made),
-        (Limit.BUDGET, usage.all_made, None if within_floor else cap.all_made),
-        (Limit.PACE, usage.made_lately, cap.made_lately),
+        (Limit.WORKFLOW_FAILING, usage.in_flight, cap.places, 0),
+        (Limit.WORKFLOW_IN_FLIGHT, usage.in_flight, cap.in_flight, 0),
+        (Limit.IN_FLIGHT, usage.all_in_flight, cap.all_in_flight, 0),
+        (Limit.WORKFLOW_BUDGET, usage.made, cap.made, below_floor),
+        (Limit.BUDGET, usage.all_made, cap.all_made, below_floor),
+        (Limit.PACE, usage.made_lately, cap.made_lately, 0),
     )
-    return [(limit, used, most) for limit, used, most in checks if most is not None]
+    return [(limit, max(at_least, most - used)) for limit, used, most, at_least in checks if most is not None]

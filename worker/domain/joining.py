@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from worker.domain.executions import Execution, Status
-from worker.domain.lineage import DOUBTFUL_STATES, Lineage, State
+from worker.domain.lineage import Lineage, State
 
 Key = tuple[str, str]
 """Workflow version and payload fingerprint."""
@@ -114,7 +114,8 @@ def part_of(lineage: Lineage, run: Execution, skew: timedelta, lookback: timedel
     goes_on = lineage.state is State.SCHEDULED or (lineage.state in _DEAD_LETTERS and age <= lookback)
     if goes_on:
         return Part.ASIDE if failed and _is_old_news(lineage, created_at) else Part.NEXT
-    belongs = {State.RUNNING: True, State.CANCELLED: age <= lookback, State.RECOVERED: age <= timedelta(0)}
+    # In every other state a call of ours is in doubt, and it may be our own clone.
+    belongs = {State.RUNNING: True, State.CANCELLED: age <= lookback, State.RECOVERED: age <= SLACK}
     return Part.ASIDE if failed and belongs.get(lineage.state, False) else None
 
 
@@ -166,9 +167,7 @@ def _is_younger(run: Execution, failed: Execution) -> bool:
 
 
 def _takes_more(lineage: Lineage) -> bool:
-    """Whether another run can be told to be of this lineage: no call is in doubt, and not too many are."""
-    settled = lineage.state not in (*DOUBTFUL_STATES, State.HELD)
-    return settled and bool(lineage.fingerprint) and len(lineage.attempts) - lineage.made < MOST_JOINED
+    return bool(lineage.fingerprint) and len(lineage.attempts) - lineage.made < MOST_JOINED
 
 
 def _comes_after(lineage: Lineage, created_at: datetime, skew: timedelta) -> bool:

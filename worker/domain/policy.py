@@ -305,7 +305,7 @@ def decide(
     closed = policy.calendar.objection(due_at)
     if closed:
         rule, why = Rule.CALENDAR, f"not during {closed}"
-        due_at = _spread(policy.calendar, due_at, random)
+        due_at = opening(policy.calendar, due_at, random)
         delay = due_at - history.last_failed_at
     return _past_the_end(history, policy, due_at) or RetryAt(attempt, due_at, delay, rule, why)
 
@@ -341,7 +341,7 @@ def ends_at(history: History, policy: Policy) -> datetime:
     """Return the last moment at which an attempt may start."""
     deadline = history.root_failed_at + policy.deadline
     useless = policy.calendar.useless_from(history.root_failed_at)
-    return min(deadline, useless) if useless else deadline
+    return min(deadline, useless - timedelta(milliseconds=1)) if useless else deadline
 
 
 def _past_the_end(history: History, policy: Policy, starts_at: datetime) -> GiveUp | None:
@@ -370,7 +370,7 @@ def _struck_out(history: History, policy: Policy, climate: Climate) -> GiveUp | 
     return GiveUp(GiveUpReason.DETERMINISTIC, f"the same failure {history.strikes} times in a row{where}")
 
 
-def _spread(calendar: Calendar, moment: datetime, random: Random) -> datetime:
+def opening(calendar: Calendar, moment: datetime, random: Random) -> datetime:
     """Return a moment soon after the next opening: what waited over night must not start in one second."""
     opens = calendar.next_open(moment)
     if opens is None:

@@ -65,8 +65,10 @@ class Hold:
     detail: str
 
 
+_JOINS = frozenset({State.SCHEDULED, State.EXHAUSTED, State.REJECTED})
+"""States that go on with a run that someone else made: no call of ours is under way, in doubt or watched."""
 _CLAIMS = frozenset({State.SCHEDULED, State.RUNNING, *FINAL_STATES})
-"""States in which a run that someone else made may be taken in beside what goes on."""
+"""States in which such a run may be taken in beside what goes on."""
 
 CONFLICT = "conflict"
 """The reason of a call that the API refused because of the execution's state (409)."""
@@ -205,6 +207,8 @@ def join(lineage: Lineage, run: Execution, *, made_at: datetime, now: datetime, 
 
     It spends no attempt. A lineage that has ended goes on with it, and ends as before when it fails.
     """
+    if lineage.state not in _JOINS:
+        raise IllegalTransitionError(f"{lineage.root}: {lineage.state} does not go on with someone else's run")
     attempt = _joined(lineage, run, made_at, now, evidence)
     after = _move(
         lineage,

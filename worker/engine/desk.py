@@ -25,6 +25,7 @@ from worker.ledger import Admission, Ledger, Rate
 from worker.ledger.workflows import MOST_RUNS, BreakerTold, Known
 
 FRESH_FOR = timedelta(seconds=1)
+_CANARY_FAILED = "workflow_canary_failed"
 _EVENTS = {
     Mode.OPEN: "workflow_breaker_opened",
     Mode.CLOSING: "workflow_breaker_closing",
@@ -131,7 +132,7 @@ class Desk:
     async def tell(self, workflow: Workflow, before: Breaker, after: Breaker, **facts: str) -> bool:
         """Store a breaker and say so; False when someone else changed it meanwhile."""
         named = replace(after, workflow_uuid=workflow.uuid, workflow_name=workflow.name)
-        event = _EVENTS[after.mode]
+        event = _CANARY_FAILED if after.mode is before.mode else _EVENTS[after.mode]
         known: dict[str, str] = {
             "workflow_uuid": workflow.uuid or workflow.key,
             "workflow_name": workflow.name,

@@ -225,6 +225,8 @@ async def _take_in(ctx: Context, walk: _Walk, page: Page) -> int:
     changes = await _begin(ctx, begun, seen_at, suspects)
     outcomes = await asyncio.gather(*(ctx.commit(change) for change in changes))
     walk.begun += outcomes.count(Outcome.COMMITTED)
+    # A breaker that these failures open holds them up before the first of them is cloned.
+    await ctx.desk.look((Workflow.of(change.after) for change in changes), fresh=True)
     await ctx.ledger.leave_alone(undated_before_us)
     walk.left_alone += len(undated_before_us)
     return news

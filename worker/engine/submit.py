@@ -22,7 +22,7 @@ from worker.domain.delivery import (
 from worker.domain.executions import Execution, Status
 from worker.domain.lineage import Lineage, State
 from worker.domain.logs import Then
-from worker.domain.policy import Policy, Rule, ends_at, may_start
+from worker.domain.policy import Policy, Rule, ends_at, may_start, opening
 from worker.domain.transitions import CONFLICT, Change, IllegalTransitionError
 from worker.engine.context import Context
 from worker.engine.desk import Workflow
@@ -34,6 +34,7 @@ from worker.ledger import LedgerError, Outcome
 
 CALENDAR = Rule.CALENDAR.value
 LOG_RULE = "log_rule"
+_JUST_AFTER = timedelta(milliseconds=100)
 MOST_CONFLICTS = 5
 """Conflicts in a row after which a failed execution is taken for one that cannot be retried."""
 _RECORD_AGAIN_AFTER_S = 0.5
@@ -210,7 +211,8 @@ class _Submission:
         ctx = self.ctx
         closed = policy.calendar.objection(now)
         if closed:
-            due_at = policy.calendar.next_open(now) or now + ctx.options.look_again
+            over_at = ends_at(lineage.history, policy) + _JUST_AFTER  # rules may exclude each other
+            due_at = min(opening(policy.calendar, now, ctx.random), over_at)
             detail = f"not during {closed}"
             await ctx.commit(
                 transitions.defer(lineage, reason=CALENDAR, detail=detail, now=now, due_at=due_at)
@@ -231,7 +233,7 @@ class _Submission:
         else:
             detail = ctx.desk.in_words(limit, seen)
             change = transitions.defer(lineage, reason=limit, detail=detail, now=now)
-            await ctx.commit(change, next_at=self._look_again_at(lineage, policy))
+            await ctx.commit(change, next_at=self._look_again_at(lineage))
         return True
 
     async def _limited(self, lineage: Lineage) -> None:
@@ -243,13 +245,14 @@ class _Submission:
 
     async def park(self) -> None:
         """Hide what waits for its workflow until there is room."""
-        if self.waiting:
-            until = self.ctx.now() + self.ctx.options.look_again
-            await self.ctx.ledger.workflows.park(self.waiting, until)
+        times = {each.root: self._look_again_at(each) for each in self.waiting}
+        await self.ctx.ledger.workflows.park(self.waiting, times)
 
-    def _look_again_at(self, lineage: Lineage, policy: Policy) -> datetime:
-        """Return when a lineage that waits is looked at all the same: at its end at the latest."""
-        return min(self.ctx.now() + self.ctx.options.look_again, ends_at(lineage.history, policy))
+    def _look_again_at(self, lineage: Lineage) -> datetime:
+        """Return when a lineage that waits is looked at all the same: just after its end at the latest."""
+        now, (policy, _) = self.ctx.now(), self.ctx.policy_for(lineage)
+        over_at = max(now, ends_at(lineage.history, policy)) + _JUST_AFTER
+        return min(now + self.ctx.options.look_again, over_at)
 
     def count(self, what: str) -> None:
         """Count what was done."""

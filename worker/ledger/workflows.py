@@ -186,10 +186,10 @@ class Workflows:
         count: int = await self._connection.command("ZCARD", self._keys.waiting)
         return count
 
-    async def park(self, lineages: Sequence[Lineage], until: datetime) -> None:
-        """Let lineages wait for their workflow: hidden from claims until they are released, or `until`."""
+    async def park(self, lineages: Sequence[Lineage], times: Mapping[str, datetime]) -> None:
+        """Let lineages wait for their workflow: hidden until they are released, or until their time, by root."""
         if lineages:
-            pairs = [item for each in lineages for item in (to_ms(until), each.root)]
+            pairs = [item for each in lineages for item in (to_ms(times[each.root]), each.root)]
             members = [item for each in lineages for item in (0, waiting_member(each))]
             await self._all(
                 [
@@ -236,6 +236,8 @@ def dump_breaker(breaker: Breaker) -> str:
         "mode": breaker.mode.value,
         "since": breaker.since and to_ms(breaker.since),
         "trouble_since": breaker.trouble_since and to_ms(breaker.trouble_since),
+        "canaries_failed": breaker.canaries_failed or None,
+        "tried_at": breaker.tried_at and to_ms(breaker.tried_at),
         "forced": breaker.forced and breaker.forced.value,
         "detail": breaker.detail,
         "workflow": breaker.workflow_uuid,
@@ -254,6 +256,8 @@ def load_breaker(text: str | None) -> Breaker:
         mode=Mode(stored["mode"]),
         since=_moment(stored.get("since")),
         trouble_since=_moment(stored.get("trouble_since")),
+        canaries_failed=stored.get("canaries_failed", 0),
+        tried_at=_moment(stored.get("tried_at")),
         forced=Forced(forced) if forced else None,
         detail=stored.get("detail", ""),
         version=stored["version"],

@@ -3,39 +3,61 @@
 from __future__ import annotations
 
 import random
+from bisect import insort
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from worker.domain import admission
 from worker.domain.admission import View
-from worker.domain.breaker import UNTOUCHED, Breaker
-from worker.domain.budget import PACE_WINDOW, Limits, Usage
+from worker.domain.breaker import UNTOUCHED, Breaker, Mode
+from worker.domain.budget import Limit, Limits
 from worker.domain.failures import Signature
 from worker.domain.health import Ended, Run
-from worker.domain.policy import GiveUp, History, Policy, PolicyBook, decide, may_start, strikes_after
+from worker.domain.policy import (
+    GiveUp,
+    History,
+    Policy,
+    PolicyBook,
+    decide,
+    ends_at,
+    may_start,
+    strikes_after,
+)
+from worker.replay.counts import Counts
 from worker.replay.play import Stage
 from worker.replay.world import Case, Original, Outcome
 
 MOST_RUNS = 200
 LOOK_AGAIN = timedelta(seconds=30)
+_ALWAYS, _NEVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
 class _Workflow:
+    """What is known of a workflow, and who waits for it.
+
+    Attributes:
+        waiting: whoever failed first comes first; a canary that failed goes to the back.
+        first_ends_at: when the first of them may not start any more.
+        shut_until: nothing of it may go before this, whatever is heard of others. Only saves work.
+    """
+
+    key: str
+    name: str
     breaker: Breaker = UNTOUCHED
     runs: deque[Run] = field(default_factory=lambda: deque(maxlen=MOST_RUNS))
-    ended: deque[datetime] = field(default_factory=deque)
-    made: deque[datetime] = field(default_factory=deque)
     in_flight: int = 0
     waiting: list[Case] = field(default_factory=list)
+    first_ends_at: datetime = _NEVER
+    shut_until: datetime = _ALWAYS
 
 
 @dataclass(slots=True)
 class _Facts:
+    last_failed_at: datetime
     strikes: int = 0
     signature: Signature | None = None
-    last_failed_at: datetime | None = None
     last_delay: timedelta | None = None
     struck_since: datetime | None = None
 
@@ -47,13 +69,11 @@ class Worker:
         self._policies = policies
         self._limits = limits
         self._random = random.Random(seed).random
-        self._workflows: defaultdict[str, _Workflow] = defaultdict(_Workflow)
-        self._facts: defaultdict[str, _Facts] = defaultdict(_Facts)
-        self._runs: deque[datetime] = deque()
-        self._made: deque[datetime] = deque()
-        self._lately: deque[datetime] = deque()
+        self._workflows: dict[str, _Workflow] = {}
+        self._facts: dict[str, _Facts] = {}
+        self._counts: defaultdict[str, Counts] = defaultdict(Counts)
+        self._all = Counts()
         self._in_flight = 0
-        self._buckets: defaultdict[int, int] = defaultdict(int)
         self._tending = False
         self._stage: Stage
 
@@ -63,145 +83,166 @@ class Worker:
 
     def completed(self, original: Original) -> None:
         """Hear of an original that completed."""
-        self._heard(original.workflow, Ended.COMPLETED)
-        self._tend_soon()
+        self._heard(self._workflow(original), Run(original.outcome.ended_at, Ended.COMPLETED))
+        self._tend()
 
     def failed(self, case: Case, outcome: Outcome) -> None:
         """Decide about a failure."""
-        name, now = case.original.workflow, self._stage.clock.now
-        workflow, facts = self._workflows[name], self._facts[case.original.name]
-        same = outcome.signature is not None and outcome.signature.same_as(facts.signature)
+        workflow, now, failed_at = self._workflow(case.original), self._stage.clock.now, outcome.ended_at
+        facts = self._facts.setdefault(case.original.name, _Facts(failed_at))
         if case.attempts:
             self._landed(workflow)
-            self._heard(name, Ended.CLONE_FAILED)
-        else:
-            self._heard(name, Ended.FAILED)
-        seen, policy = self._view(name, now), self._policy(name)
-        since = (facts.struck_since or facts.last_failed_at) if same else None
-        facts.struck_since = since
-        climate = admission.climate(seen, workflow.runs, now, policy.breaker, since)
+        ended = Ended.CLONE_FAILED if case.attempts else Ended.FAILED
+        self._heard(workflow, Run(failed_at, ended))
+        policy = self._policy(workflow)
+        same = outcome.signature is not None and outcome.signature.same_as(facts.signature)
+        facts.struck_since = (facts.struck_since or facts.last_failed_at) if same else None
+        seen = self._view(workflow, failed_at)
+        climate = admission.climate(seen, workflow.runs, now, policy.breaker, facts.struck_since)
         facts.strikes = strikes_after(facts.strikes, climate, same=same)
-        facts.signature, facts.last_failed_at = outcome.signature, now
+        facts.signature, facts.last_failed_at = outcome.signature, failed_at
         decision = decide(self._history(case), policy, now, self._random, climate)
         if isinstance(decision, GiveUp):
             case.ended = decision.reason.value
         else:
             facts.last_delay = decision.delay
             self._stage.clock.at(decision.due_at, lambda: self._due(case))
-        self._tend_soon()
+        self._tend()
 
     def recovered(self, case: Case) -> None:
         """Hear of a clone that completed."""
-        self._landed(self._workflows[case.original.workflow])
-        self._heard(case.original.workflow, Ended.CLONE_COMPLETED)
-        self._tend_soon()
+        workflow = self._workflow(case.original)
+        self._landed(workflow)
+        self._heard(workflow, Run(case.attempts[-1].outcome.ended_at, Ended.CLONE_COMPLETED))
+        self._tend()
 
     def _due(self, case: Case) -> None:
-        name, now = case.original.workflow, self._stage.clock.now
-        objection = may_start(self._history(case), self._policy(name), now)
+        """Let one go whose time has come, unless it has to wait."""
+        workflow = self._workflow(case.original)
+        if self._ended(case, workflow) or self._put_off(case, workflow):
+            return
+        if self._view(workflow, self._facts[case.original.name].last_failed_at).objection:
+            insort(workflow.waiting, case, key=self._failed_last_at)
+            last_start = ends_at(self._history(case), self._policy(workflow))
+            workflow.first_ends_at = min(workflow.first_ends_at, last_start)
+            self._tend()
+        else:
+            self._go(case, workflow)
+
+    def _ended(self, case: Case, workflow: _Workflow) -> bool:
+        objection = may_start(self._history(case), self._policy(workflow), self._stage.clock.now)
         if objection:
             case.ended = objection.reason.value
-            return
-        if self._view(name, self._failed_last_at(case)).objection:
-            self._workflows[name].waiting.append(case)
-            self._tend_soon()
-            return
-        self._go(case)
+        return objection is not None
 
-    def _go(self, case: Case) -> None:
-        workflow, now = self._workflows[case.original.workflow], self._stage.clock.now
-        workflow.made.append(now)
-        self._made.append(now)
-        self._lately.append(now)
+    def _put_off(self, case: Case, workflow: _Workflow) -> bool:
+        """Plan it anew for when the calendar lets it start; False when that is now."""
+        calendar, now = self._policy(workflow).calendar, self._stage.clock.now
+        if not calendar.objection(now):
+            return False
+        opens = calendar.next_open(now)
+        if opens is None:
+            case.ended = "calendar"
+        else:
+            self._stage.clock.at(opens, lambda: self._due(case))
+        return True
+
+    def _go(self, case: Case, workflow: _Workflow) -> None:
+        now = self._stage.clock.now
+        self._counts[workflow.key].made(now)
+        self._all.made(now)
         workflow.in_flight += 1
+        workflow.shut_until = _ALWAYS
         self._in_flight += 1
         self._stage.start(case)
 
-    def _tend_soon(self) -> None:
+    def _tend(self) -> None:
         """Let what waits go as soon as it may: whenever something was heard, and every so often."""
-        for name, workflow in self._workflows.items():
-            if workflow.waiting:
-                self._end_the_late(workflow, name)
-                workflow.waiting.sort(key=self._failed_last_at)
-        while ready := [
-            each for name, each in self._workflows.items() if each.waiting and not self._view(name).objection
-        ]:
+        now = self._stage.clock.now
+        queues = [each for each in self._workflows.values() if each.waiting]
+        for each in queues:
+            if now >= each.first_ends_at:
+                self._end_the_late(each)
+        while ready := [each for each in queues if each.waiting and self._has_room(each)]:
             first = min(ready, key=lambda each: self._failed_last_at(each.waiting[0]))
-            self._go(first.waiting.pop(0))
-        if not self._tending and any(each.waiting for each in self._workflows.values()):
+            case = first.waiting.pop(0)
+            if not self._put_off(case, first):
+                self._go(case, first)
+        if not self._tending and any(each.waiting for each in queues):
             self._tending = True
-            self._stage.clock.at(self._stage.clock.now + LOOK_AGAIN, self._tend_again)
+            self._stage.clock.at(now + LOOK_AGAIN, self._tend_again)
 
     def _tend_again(self) -> None:
         self._tending = False
-        self._tend_soon()
+        self._tend()
 
-    def _end_the_late(self, workflow: _Workflow, name: str) -> None:
-        now = self._stage.clock.now
-        for case in list(workflow.waiting):
-            objection = may_start(self._history(case), self._policy(name), now)
-            if objection:
-                case.ended = objection.reason.value
-                workflow.waiting.remove(case)
+    def _has_room(self, workflow: _Workflow) -> bool:
+        if self._stage.clock.now < workflow.shut_until:
+            return False
+        seen = self._view(workflow)
+        objection = seen.objection
+        if objection is Limit.WORKFLOW_FAILING:
+            workflow.shut_until = self._opens_at(seen, self._policy(workflow))
+        return objection is None
+
+    def _opens_at(self, seen: View, policy: Policy) -> datetime:
+        """Return until when the breaker says no, if nothing is heard of the workflow meanwhile."""
+        judged, now = seen.judged, self._stage.clock.now
+        if judged.forced:
+            return _NEVER
+        if judged.mode is Mode.CLOSING and judged.since:
+            return judged.since + policy.breaker.memory / 2
+        canary_at = seen.standing.next_canary_at
+        return canary_at if canary_at and now < canary_at else _NEVER
+
+    def _end_the_late(self, workflow: _Workflow) -> None:
+        workflow.waiting = [each for each in workflow.waiting if not self._ended(each, workflow)]
+        policy = self._policy(workflow)
+        ends = (ends_at(self._history(each), policy) for each in workflow.waiting)
+        workflow.first_ends_at = min(ends, default=_NEVER)
 
     def _landed(self, workflow: _Workflow) -> None:
         workflow.in_flight -= 1
         self._in_flight -= 1
 
-    def _heard(self, name: str, ended: Ended) -> None:
-        workflow, now = self._workflows[name], self._stage.clock.now
-        workflow.runs.append(Run(now, ended))
-        if not ended.by_us:
-            workflow.ended.append(now)
-            self._runs.append(now)
-            self._buckets[_bucket(now)] += 1
+    def _heard(self, workflow: _Workflow, run: Run) -> None:
+        workflow.runs.append(run)
+        workflow.shut_until = _ALWAYS
+        if not run.ended.by_us:
+            self._counts[workflow.key].ran(run.ended_at)
+            self._all.ran(run.ended_at)
 
-    def _view(self, name: str, failed_at: datetime | None = None) -> View:
-        workflow, now = self._workflows[name], self._stage.clock.now
-        since = now - self._limits.window
-        usage = Usage(
-            runs=_count(workflow.ended, since),
-            all_runs=_count(self._runs, since),
-            busiest=self._busiest(since),
-            made=_count(workflow.made, since),
-            all_made=_count(self._made, since),
-            made_lately=_count(self._lately, now - PACE_WINDOW),
-            in_flight=workflow.in_flight,
-            all_in_flight=self._in_flight,
-        )
-        policy = self._policy(name)
+    def _view(self, workflow: _Workflow, failed_at: datetime | None = None) -> View:
+        now = self._stage.clock.now
+        mine = self._counts[workflow.key]
+        usage = self._all.usage(mine, self._limits.window, now, workflow.in_flight, self._in_flight)
+        policy, runs = self._policy(workflow), workflow.runs
         seen = admission.view(
-            workflow.breaker, workflow.runs, usage, policy, self._limits, now=now, failed_at=failed_at
+            workflow.breaker, runs, usage, policy, self._limits, now=now, failed_at=failed_at
         )
         workflow.breaker = seen.judged
         return seen
 
-    def _busiest(self, since: datetime) -> int:
-        oldest = _bucket(since)
-        for key in [key for key in self._buckets if key < oldest]:
-            del self._buckets[key]
-        return max(self._buckets.values(), default=0)
-
     def _failed_last_at(self, case: Case) -> datetime:
-        """Who failed longest ago goes first: a canary that failed goes to the back."""
-        return self._facts[case.original.name].last_failed_at or case.failed_at
+        return self._facts[case.original.name].last_failed_at
 
     def _history(self, case: Case) -> History:
         facts = self._facts[case.original.name]
-        last = facts.last_failed_at or case.failed_at
         return History(
-            len(case.attempts), case.failed_at, last, facts.last_delay, facts.strikes, facts.signature
+            len(case.attempts),
+            case.failed_at,
+            facts.last_failed_at,
+            facts.last_delay,
+            facts.strikes,
+            facts.signature,
         )
 
-    def _policy(self, name: str) -> Policy:
-        return self._policies.for_workflow(name, name)[0]
+    def _policy(self, workflow: _Workflow) -> Policy:
+        return self._policies.for_workflow(workflow.key, workflow.name)[0]
 
-
-def _bucket(moment: datetime) -> int:
-    return int(moment.timestamp() // PACE_WINDOW.total_seconds())
-
-
-def _count(moments: deque[datetime], since: datetime) -> int:
-    while moments and moments[0] < since:
-        moments.popleft()
-    return len(moments)
+    def _workflow(self, original: Original) -> _Workflow:
+        known = self._workflows.get(original.workflow)
+        if known is None:
+            name = original.workflow_name or original.workflow
+            known = self._workflows[original.workflow] = _Workflow(original.workflow, name)
+        return known

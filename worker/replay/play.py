@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Protocol
 
 from worker.replay.clock import VirtualClock
 from worker.replay.world import Attempted, Case, Original, Outcome, World
 
 LONGEST = timedelta(days=60)
+"""After the last original, nothing is waited for any longer than this."""
 
 
 class Stage:
@@ -21,23 +22,29 @@ class Stage:
 
 
 class Strategy(Protocol):
-    """Decides what is cloned and when."""
+    """Decides what is cloned and when. Hears of every end when it is noticed; `outcome` says when it was."""
 
     def begin(self, stage: Stage) -> None:
         """Take the stage, before anything happens."""
 
     def completed(self, original: Original) -> None:
-        """An original completed just now."""
+        """Hear of an original that completed."""
 
     def failed(self, case: Case, outcome: Outcome) -> None:
-        """The original, or the newest clone, failed just now."""
+        """Hear that the original, or the newest clone, failed."""
 
     def recovered(self, case: Case) -> None:
-        """The newest clone completed just now."""
+        """Hear that the newest clone completed."""
 
 
-def play(world: World, strategy: Strategy) -> list[Case]:
-    """Return what the strategy did about every original that failed, in the order of failure."""
+def play(world: World, strategy: Strategy, notice: timedelta = timedelta(0)) -> list[Case]:
+    """Return what the strategy did about every original that failed, in the order of failure.
+
+    Args:
+        world: what happens.
+        strategy: who acts on it.
+        notice: how long after a run ended the strategy hears of it.
+    """
     originals = sorted(world.originals, key=lambda each: (each.outcome.ended_at, each.name))
     if not originals:
         return []
@@ -47,10 +54,7 @@ def play(world: World, strategy: Strategy) -> list[Case]:
     def start(case: Case) -> None:
         outcome = world.clone(case.original, len(case.attempts) + 1, clock.now)
         case.attempts.append(Attempted(clock.now, outcome))
-        if outcome is None:
-            case.ended = "unknown"
-        else:
-            clock.at(outcome.ended_at, lambda: end(case, outcome))
+        clock.at(outcome.ended_at + notice, lambda: end(case, outcome))
 
     def end(case: Case, outcome: Outcome) -> None:
         if outcome.ok:
@@ -69,12 +73,7 @@ def play(world: World, strategy: Strategy) -> list[Case]:
 
     strategy.begin(Stage(clock, start))
     for original in originals:
-        clock.at(original.outcome.ended_at, lambda each=original: original_ends(each))  # type: ignore[misc]  # bound now
+        noticed_at = original.outcome.ended_at + notice
+        clock.at(noticed_at, lambda each=original: original_ends(each))  # type: ignore[misc]  # bound now
     clock.run(originals[-1].outcome.ended_at + LONGEST)
     return cases
-
-
-def ended_last(cases: list[Case]) -> datetime | None:
-    """Return when the last clone ended."""
-    ends = [each.outcome.ended_at for case in cases for each in case.attempts if each.outcome]
-    return max(ends, default=None)

@@ -18,11 +18,13 @@ class Outcome:
         ended_at: when.
         ok: whether it completes.
         signature: of the failure; None when it completes, or nothing is known.
+        known: False where nobody can know, and it is played one way or the other.
     """
 
     ended_at: datetime
     ok: bool
     signature: Signature | None = None
+    known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,13 @@ class Original:
         name: of the execution.
         workflow: uuid or name of its workflow.
         outcome: how it ended.
+        workflow_name: by which its policy is found besides; "" for the same as `workflow`.
     """
 
     name: str
     workflow: str
     outcome: Outcome
+    workflow_name: str = ""
 
 
 class World(Protocol):
@@ -47,21 +51,21 @@ class World(Protocol):
     def originals(self) -> Sequence[Original]:
         """Every original run, in any order."""
 
-    def clone(self, original: Original, number: int, starts_at: datetime) -> Outcome | None:
-        """Return how the clone that is attempt `number` ends; None where nobody can know."""
+    def clone(self, original: Original, number: int, starts_at: datetime) -> Outcome:
+        """Return how the clone that is attempt `number` ends."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Attempted:
     """One clone that was made.
 
     Attributes:
         started_at: when.
-        outcome: how it ends; None when nobody can know.
+        outcome: how it ends.
     """
 
     started_at: datetime
-    outcome: Outcome | None
+    outcome: Outcome
 
 
 @dataclass(slots=True)
@@ -88,11 +92,6 @@ class Case:
         return last.ended_at if last and last.ok else None
 
     @property
-    def unknown(self) -> bool:
-        """Whether the outcome of its last clone cannot be known."""
-        return bool(self.attempts) and self.attempts[-1].outcome is None
-
-    @property
     def wasted(self) -> int:
         """How many clones failed."""
-        return sum(1 for each in self.attempts if each.outcome and not each.outcome.ok)
+        return sum(not each.outcome.ok for each in self.attempts)

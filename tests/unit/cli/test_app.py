@@ -100,6 +100,7 @@ def test_a_reader_that_has_seen_enough_hears_no_complaint() -> None:
         ("worker.cli.health", {"celery", "httpx", "pydantic", "redis", "rich", "asyncio"}),
         ("worker.cli.status", {"celery", "httpx", "fastapi", "structlog"}),
         ("worker.cli.show", {"celery", "httpx", "fastapi", "structlog"}),
+        ("worker.cli.breaker", {"celery", "httpx", "fastapi", "structlog"}),
         ("worker.cli.daemons", {"celery", "httpx", "pydantic", "rich"}),
     ],
 )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from rich.text import Text
@@ -11,13 +14,15 @@ from rich.text import Text
 from tests.support.examples import NOW, PLAIN, discovered, execution, running, submitting
 from worker.cli.story import SENTENCES, VERDICTS, tell
 from worker.domain import transitions
+from worker.domain.budget import Limit
 from worker.domain.executions import Status
 from worker.domain.lineage import Lineage, State
-from worker.domain.policy import GiveUp, GiveUpReason
+from worker.domain.policy import GiveUp, GiveUpReason, _backoff_in_words
 from worker.domain.transitions import Change
 from worker.ledger.reports import StoredEvent
 
 SECOND = timedelta(seconds=1)
+BACKOFF = _backoff_in_words(PLAIN, 1)
 
 
 def told(lineage: Lineage, events: list[StoredEvent], now: datetime = NOW) -> list[str]:
@@ -58,7 +63,7 @@ def test_the_whole_story_in_order() -> None:
     assert body == [
         "11:59:59  the execution failed",
         "12:00:00  found in the list, 1.0s later",
-        "12:00:00  attempt 1 of 3 scheduled for 12:00:09, 10s after the failure (policy default)",
+        f"12:00:00  attempt 1 of 3 scheduled for 12:00:09, 10s after the failure (policy default; {BACKOFF})",
         "12:00:01  attempt 1: intent on record, retry call sent",
         "12:00:02  Kinetic answered with the clone clone-1",
         "12:00:06  attempt 1 failed",
@@ -125,6 +130,61 @@ def test_calls_in_doubt_are_told_with_their_reason_and_evidence() -> None:
     assert "due 12:00:01 (in 1.0s)" in text
 
 
+def test_what_is_due_and_waits_says_for_what() -> None:
+    """Until when if that is known, with the date when it is another day's; the verdict tells it, too."""
+    found = discovered()
+    tomorrow = NOW + timedelta(hours=20)
+    night = transitions.defer(
+        found.after, reason="calendar", detail="not during quiet hours", now=NOW + SECOND, due_at=tomorrow
+    )
+    limit = transitions.defer(night.after, reason=Limit.PACE, detail="20 of 20 clones", now=NOW + 2 * SECOND)
+    body = told(limit.after, stored(found, night, limit), tomorrow + SECOND)
+    assert (
+        "2026-03-01 12:00:01  attempt 1 is due, and waits until 2026-03-02 08:00:00 "
+        "(calendar: not during quiet hours)"
+    ) in body
+    assert "2026-03-01 12:00:02  attempt 1 is due, and waits (pace: 20 of 20 clones)" in body
+    assert body[-2:] == [
+        "→ waits for its next attempt, due since 08:00:00 (1.0s ago); 0 attempts so far",
+        "reason: pace: 20 of 20 clones",
+    ]
+
+
+def test_the_step_is_named_when_the_same_failure_comes_again_and_again() -> None:
+    """At each failure, and in the verdict."""
+    stuck: dict[str, Any] = {"n_steps": 7, "n_agent_actions": 21, "duration_ms": 60_000}
+    run = running(discovered(execution(**stuck)).after)
+    detail = "the same failure 3 times in a row: step 7, 21 actions, 60 s"
+    end = transitions.fail_again(
+        run.after,
+        execution("clone-1", **stuck),
+        GiveUp(GiveUpReason.DETERMINISTIC, detail),
+        failed_at=NOW + SECOND,
+        now=NOW + SECOND,
+        policy=PLAIN,
+        policy_name="default",
+        strikes=3,
+    )
+    body = told(end.after, stored(discovered(), end))
+    assert "12:00:01  attempt 1 failed at step 7, 21 actions, 60 s; the same failure 3 times in a row" in body
+    assert f"12:00:01  no further attempt (deterministic: {detail})" in body
+    assert body[-1] == f"reason: deterministic: {detail}"
+
+
+@pytest.mark.parametrize("from_stream", [True, False])
+def test_a_run_of_someone_else_is_no_attempt_of_ours(*, from_stream: bool) -> None:
+    """It is told as theirs, from the events as from the record, and not counted."""
+    found = discovered()
+    theirs = execution("theirs", Status.RUNNING)
+    joined = transitions.join(found.after, theirs, made_at=NOW, now=NOW + SECOND, evidence="same payload")
+    done = transitions.recover(joined.after, ended_at=NOW + 9 * SECOND, now=NOW + 10 * SECOND)
+    text = "\n".join(told(done.after, stored(found, joined, done) if from_stream else []))
+    assert "theirs" in text
+    assert "someone else retried it: theirs (same payload)" in text
+    assert ("the run of someone else completed" if from_stream else "the clone ended: completed") in text
+    assert "→ recovered after 0 attempts and 1 of someone else, 10s after the first failure" in text
+
+
 def test_a_recovery_says_how_long_it_took() -> None:
     """Counted from the first failure."""
     run = running(discovered().after)
@@ -144,8 +204,10 @@ def test_every_state_has_its_words(state: State) -> None:
 
 def test_every_event_of_the_domain_has_a_sentence() -> None:
     """A name alone is no sentence."""
-    _, events = exhausted()
-    assert {event.name for event in events} - {"execution_discovered"} <= set(SENTENCES)
+    source = inspect.getsource(transitions)
+    names = set(re.findall(r'Event\(\s*"(\w+)"', source)) | set(re.findall(r'"(retr(?:y|ies)_\w+)"', source))
+    assert len(names) >= 12
+    assert names - {"execution_discovered"} <= set(SENTENCES)
 
 
 def test_an_event_from_a_newer_version_is_told_by_its_name() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.domain.worlds import HOUR, MINUTE, NOON, SECOND, runs, runs_of
-from worker.domain.admission import View, climate, in_words, view
+from worker.domain.admission import View, choose, climate, in_words, view
 from worker.domain.breaker import UNTOUCHED, Breaker, Forced, Mode, Rule, force
 from worker.domain.budget import Limit, Limits, Usage, WorkflowLimits
 from worker.domain.health import Run
@@ -31,7 +31,7 @@ def seen(
     failed_at: datetime | None = None,
 ) -> View:
     """Return what is known at noon."""
-    return view(breaker, heard, usage, policy, Limits(), NOON, failed_at)
+    return view(breaker, heard, usage, policy, Limits(), now=NOON, failed_at=failed_at)
 
 
 def climate_of(
@@ -73,6 +73,34 @@ def test_the_policys_own_rule_and_limits_count() -> None:
     assert seen(UNTOUCHED, heard, policy=patient).judged is UNTOUCHED
     busy = Usage(in_flight=1)
     assert seen(UNTOUCHED, heard, busy, policy=patient).objection is Limit.WORKFLOW_IN_FLIGHT
+
+
+# --- who may go --------------------------------------------------------------------------------------
+
+WAITING = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 60)), max_size=30)
+
+
+@given(WAITING, st.tuples(*[st.integers(0, 6)] * 3), st.integers(0, 40), st.integers(0, 25))
+def test_those_who_failed_first_go_first_as_far_as_there_is_room(
+    failed: list[tuple[str, int]], places: tuple[int, int, int], most: int, everywhere: int
+) -> None:
+    """Nobody is passed over who has room, none goes twice, and no place is given to two."""
+    waiting = [(workflow, NOON - ago * MINUTE) for workflow, ago in failed]
+    policies = [Policy(limits=WorkflowLimits(in_flight=room)) for room in places]
+    limits = Limits(in_flight=everywhere)
+    seen_by = {
+        name: view(UNTOUCHED, (), IDLE, policy, limits, now=NOON)
+        for name, policy in zip("abc", policies, strict=True)
+    }
+    chosen = choose(waiting, seen_by, most)
+    assert len(set(chosen)) == len(chosen) <= most
+    assert [waiting[each][1] for each in chosen] == sorted(waiting[each][1] for each in chosen)
+    for name, room in zip("abc", places, strict=True):
+        mine = [each for each in chosen if waiting[each][0] == name]
+        assert len(mine) <= (room or 10)  # the workflow's floor
+        left = {position for position, each in enumerate(waiting) if each[0] == name} - set(mine)
+        if left and len(chosen) < min(most, everywhere or most, 20):  # 20: the floor of the pace
+            assert len(mine) == (room or 10)
 
 
 # --- the climate -------------------------------------------------------------------------------------
@@ -124,6 +152,19 @@ def test_a_failure_after_the_recovery_is_its_own() -> None:
     assert climate_of(CLOSING, heard, NOON) is Climate.HEALTHY
 
 
+@pytest.mark.parametrize(
+    ("since_then", "expected"),
+    [("ccc", Climate.UNKNOWN), ("cc", Climate.TROUBLED), ("cccfff", Climate.TROUBLED)],
+)
+def test_what_waits_while_others_complete_is_no_longer_the_workflows_trouble(
+    since_then: str, expected: Climate
+) -> None:
+    """Three runs completed since it fails this way, and more than failed: its own strikes count again."""
+    heard = runs_of(since_then, ending=NOON - MINUTE)
+    failed_first = NOON - 20 * MINUTE
+    assert climate_of(CLOSING, heard, failed_first, failed_first) is expected
+
+
 def test_what_a_person_holds_open_is_trouble() -> None:
     """A person says that the workflow is broken: its failures are not the runs' own."""
     held = force(UNTOUCHED, Forced.OPEN, "bad deploy", NOON - HOUR)
@@ -150,8 +191,8 @@ BUSY = Usage(
     [
         (Limit.WORKFLOW_IN_FLIGHT, "3 of 2 clones of the workflow are in flight"),
         (Limit.IN_FLIGHT, "9 of 8 clones are in flight"),
-        (Limit.WORKFLOW_BUDGET, "41 of 40 clones for 40 runs of the workflow in 6 h are made"),
-        (Limit.BUDGET, "501 of 500 clones for 1000 runs in 6 h are made"),
+        (Limit.WORKFLOW_BUDGET, "41 of 40 clones were made in 6 h, in which the workflow had 40 runs"),
+        (Limit.BUDGET, "501 of 500 clones were made in 6 h, in which all workflows had 1000 runs"),
         (Limit.PACE, "31 of 30 clones were made in the last 5 minutes"),
     ],
 )
@@ -159,7 +200,7 @@ def test_limits_in_words(limit: Limit, words: str) -> None:
     """With the figures that the decision rests on."""
     limits = Limits(in_flight=8)
     policy = Policy(limits=WorkflowLimits(in_flight=2))
-    assert in_words(limit, view(UNTOUCHED, (), BUSY, policy, limits, NOON), limits) == words
+    assert in_words(limit, view(UNTOUCHED, (), BUSY, policy, limits, now=NOON), limits) == words
 
 
 def test_a_breaker_in_words() -> None:
@@ -172,7 +213,7 @@ def test_a_breaker_in_words() -> None:
     )
     ramp = seen(CLOSING, runs_of("dd", ending=NOON - MINUTE), Usage(in_flight=3))
     assert in_words(Limit.WORKFLOW_FAILING, ramp, Limits()) == (
-        "the workflow is being tried: 3 of 3 clones are in flight"
+        "the workflow works again and is let go by steps: 3 of 3 clones are in flight"
     )
     held = seen(force(UNTOUCHED, Forced.OPEN, "ann: bad deploy", NOON))
     assert "ann: bad deploy" in in_words(Limit.WORKFLOW_FAILING, held, Limits())
@@ -181,5 +222,5 @@ def test_a_breaker_in_words() -> None:
 def test_short_windows_are_in_words_people_can_read() -> None:
     """No fractions of an hour with six digits."""
     limits = replace(Limits(), window=20 * MINUTE)
-    found = view(UNTOUCHED, (), BUSY, POLICY, limits, NOON)
+    found = view(UNTOUCHED, (), BUSY, POLICY, limits, now=NOON)
     assert "0.333" not in in_words(Limit.BUDGET, found, limits)
