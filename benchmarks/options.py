@@ -9,7 +9,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from benchmarks.days import DAYS, Day, Trouble
-from config.durations import format_duration, parse_duration
+from config.durations import parse_duration
+from worker.domain.durations import format_duration
 
 OUTAGE = re.compile(
     r"(?P<workflows>all|[\d,-]+)@(?P<hours>\d\d?):(?P<minutes>\d\d)\+(?P<lasts>[\w.]+)(\*(?P<share>[\d.]+))?"

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from config.durations import format_duration
 from config.kinds import takes_blank, takes_of
 from config.redaction import MASK, clipped, mask_url, printable
 from config.schema import VARIABLE_NAMES, Settings
+from worker.domain.durations import format_duration
 
 FILE_SUFFIX = "_FILE"
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Set
 
 from config.catalog import VARIABLES, text_of
-from config.durations import format_duration
 from config.kinds import is_loopback, split_url
 from config.problems import Problem, quoted
 from config.schema import Settings
+from worker.domain.durations import format_duration
 
 Got = Callable[[str], str]
 """Returns what a variable got, ready to be shown."""

@@ -13,8 +13,8 @@ from datetime import date, timedelta
 from itertools import islice
 from typing import Any
 
-from config.durations import format_duration
 from config.redaction import printable
+from worker.domain.durations import format_duration
 
 LONGEST_VALUE = 2_000
 """Characters of one text in a log line; an untrusted name may have ten million."""

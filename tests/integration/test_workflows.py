@@ -1,4 +1,4 @@
-"""What failures of one workflow mean for each other: breaker, strikes, budget, pace and rate, on the real ledger."""
+"""What failures of one workflow mean for each other: breaker, strikes, budget, pace, rate, calendar."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.integration.test_engine import failed, lineage_of, roots_in, watch
-from tests.support.examples import NO_LIMITS, execution
+from tests.support.examples import NO_LIMITS, execution, submitting
 from tests.support.scripted_api import ScriptedApi, answering
 from worker.domain.breaker import Forced, Mode, Rule, force
 from worker.domain.budget import Limits, WorkflowLimits
@@ -179,7 +179,8 @@ async def test_who_waits_is_not_claimed_again_and_again(guarded: Context, api: S
     api.add(*(failed(f"e{n}") for n in range(20)))
     await discover(guarded)
     await submit(guarded)
-    versions = {root: (await lineage_of(guarded, root)).version for root in await roots_in(guarded, State.SCHEDULED)}
+    waiting = await roots_in(guarded, State.SCHEDULED)
+    versions = {root: (await lineage_of(guarded, root)).version for root in waiting}
     claim = await guarded.ledger.claim(State.SCHEDULED, limit=100, hide_for=SECOND)
     assert claim.members == ()
     await submit(guarded)
@@ -272,7 +273,7 @@ async def test_many_workers_keep_the_budget(guarded: Context, api: ScriptedApi) 
     for _ in range(3):
         await asyncio.gather(*(submit(each) for each in workers))
     assert len(api.calls) == 7
-    waiting = await lineage_of(guarded, sorted(await roots_in(guarded, State.SCHEDULED))[0])
+    waiting = await lineage_of(guarded, min(await roots_in(guarded, State.SCHEDULED)))
     assert waiting.reason == "workflow_budget"
     assert waiting.detail == "7 of 7 clones were made in 6 h, in which the workflow had 100 runs"
 
@@ -323,7 +324,8 @@ async def test_a_call_that_made_no_clone_costs_no_budget(guarded: Context, api: 
     limits = WorkflowLimits(share=0.001, floor=1, in_flight=1)
     guarded.policies = PolicyBook(replace(GUARDED, breaker=Rule(failures=0), limits=limits))
     api.add(failed("a"))
-    api.answers.append(answering(NotDelivered("rate_limited", http_status=429, pause=timedelta(milliseconds=1))))
+    turned_away = NotDelivered("rate_limited", http_status=429, pause=timedelta(milliseconds=1))
+    api.answers.append(answering(turned_away))
     await discover(guarded)
     await submit(guarded)
     assert (api.clones, await in_flight(guarded)) == ({}, 0)
@@ -359,8 +361,6 @@ async def test_an_intent_by_yesterdays_knowledge_is_refused(guarded: Context, ap
     seen = guarded.desk.view(ONE)
     opened = replace(seen.breaker, mode=Mode.OPEN, since=guarded.now(), version=1)
     assert await guarded.desk.tell(ONE, seen.breaker, opened)
-    from tests.support.examples import submitting
-
     intent = submitting(await lineage_of(guarded, "a"), now=guarded.now())
     limits = guarded.desk.admission(ONE, seen, None)
     assert await guarded.ledger.commit(intent, admission=limits) is Outcome.LIMITED

@@ -67,6 +67,6 @@ NO_LIMITS = Limits(share=0, pace=0)
 
 
 def alone(policy: Policy) -> Policy:
-    """Return the policy for a test about single lineages: no other failure of the workflow makes a difference."""
+    """Return the policy for a test about single lineages: others of its workflow make no difference."""
     limits = WorkflowLimits(share=0, floor=0, in_flight=0)
     return replace(policy, prompt=False, join=False, strikes=0, breaker=Rule(failures=0), limits=limits)

@@ -102,7 +102,7 @@ def _rules(chosen: Policy) -> list[str]:
         return ["[yellow]It is switched off: failures are recorded as rejected (policy_disabled).[/]"]
     if chosen.max_attempts == 0:
         return ["[yellow]It allows no attempts: failures are only reported.[/]"]
-    from config.durations import format_duration
+    from worker.domain.durations import format_duration
 
     growth = f" x {chosen.multiplier:g}" if chosen.backoff.value == "exponential" else ""
     return [

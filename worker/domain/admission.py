@@ -13,7 +13,6 @@ from worker.domain.budget import PACE_WINDOW, Caps, Limit, Limits, Usage
 from worker.domain.health import Run, Tally, tally
 from worker.domain.policy import Climate, Policy
 
-
 NOTHING = Tally()
 
 
@@ -109,6 +108,10 @@ def _waits_for(seen: View) -> str:
     if seen.standing.mode is Mode.CLOSING:
         places, flying = seen.caps.places, seen.usage.in_flight
         return f"the workflow works again and is let go by steps: {flying} of {places} clones are in flight"
+    if seen.judged.forced:
+        return f"a person holds the workflow back: {seen.standing.detail}"
+    if seen.caps.places and seen.usage.in_flight >= seen.caps.places:
+        return f"the workflow fails: {seen.standing.detail}; a clone is trying it now"
     canary = seen.standing.next_canary_at
     when = f"; one clone tries it at {canary:%H:%M:%S} UTC or later" if canary else ""
     return f"the workflow fails: {seen.standing.detail}{when}"

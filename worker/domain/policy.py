@@ -18,6 +18,7 @@ from worker.domain.breaker import USUAL_RULE
 from worker.domain.breaker import Rule as BreakerRule
 from worker.domain.budget import USUAL_LIMITS, WorkflowLimits
 from worker.domain.calendar import ALWAYS, Calendar
+from worker.domain.durations import format_duration
 from worker.domain.failures import Signature
 from worker.domain.logs import LogRule
 
@@ -353,9 +354,7 @@ def _past_the_end(history: History, policy: Policy, starts_at: datetime) -> Give
         )
         return GiveUp(GiveUpReason.USELESS, detail)
     if starts_at - history.root_failed_at > policy.deadline:
-        detail = (
-            f"the deadline is {policy.deadline} after the first failure; attempt {attempt} would start later"
-        )
+        detail = f"the deadline is {format_duration(policy.deadline)} after the first failure; attempt {attempt} would start later"
         return GiveUp(GiveUpReason.DEADLINE_PASSED, detail)
     return None
 
@@ -381,6 +380,6 @@ def opening(calendar: Calendar, moment: datetime, random: Random) -> datetime:
 
 
 def _backoff_in_words(policy: Policy, attempt: int) -> str:
-    shortest, longest = delay_band(policy, attempt)
-    band = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
-    return f"{policy.backoff.value} backoff, attempt {attempt}: {band} after the failure"
+    ends = [format_duration(each) for each in delay_band(policy, attempt)]
+    band = ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
+    return f"{policy.backoff.value} backoff of {band}"

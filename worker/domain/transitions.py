@@ -208,7 +208,7 @@ def join(lineage: Lineage, run: Execution, *, made_at: datetime, now: datetime, 
     It spends no attempt. A lineage that has ended goes on with it, and ends as before when it fails.
     """
     if lineage.state not in _JOINS:
-        raise IllegalTransitionError(f"{lineage.root}: {lineage.state} does not go on with someone else's run")
+        raise IllegalTransitionError(f"{lineage.root}: {lineage.state} does not take someone else's run")
     attempt = _joined(lineage, run, made_at, now, evidence)
     after = _move(
         lineage,

@@ -18,7 +18,7 @@ from worker.domain.policy import History, decide
 from worker.domain.transitions import Change, Hold
 from worker.engine.context import CLOCK_MARGIN, TURN_LEASE, Context
 from worker.engine.desk import Workflow
-from worker.engine.joining import look, may_join, record
+from worker.engine.joining import Joins, look, may_join, record
 from worker.engine.suspects import Suspects
 from worker.kinetic import KineticError, Page
 from worker.ledger import Outcome, Turn
@@ -30,6 +30,9 @@ FARTHEST_HEAD = timedelta(hours=1)
 complete reading: sweeps do the rest."""
 UNDATED_PAGES = 3
 """Pages without news after which a head poll of a list without dates stops."""
+
+_Failure = tuple[Execution, datetime, bool]
+"""A failed execution, when it failed, and whether the API says so."""
 
 
 @dataclass(slots=True)
@@ -201,8 +204,7 @@ async def _take_in(ctx: Context, walk: _Walk, page: Page) -> int:
     seen_at = ctx.now()
     news = 0
     undated_before_us: list[str] = []
-    begun: list[tuple[Execution, datetime, bool]] = []
-    joined: list[tuple[Execution, datetime, Change]] = []
+    begun: list[_Failure] = []
     for each in unknown:
         if each.uuid in owned:
             continue
@@ -214,13 +216,11 @@ async def _take_in(ctx: Context, walk: _Walk, page: Page) -> int:
             undated_before_us.append(each.uuid)
             continue
         news += 1
-        if suspects.still_in_doubt(each) or each.uuid in joins.waiting:
+        if suspects.still_in_doubt(each):
             walk.wait_for(each, failed_at)
-        elif each.uuid in joins.changes:
-            joined.append((each, failed_at, joins.changes[each.uuid]))
-        else:
-            begun.append((each, failed_at, dated))
-    await _join(ctx, walk, joined)
+            continue
+        begun.append((each, failed_at, dated))
+    begun = await _join(ctx, walk, joins, begun)
     begun = _one_at_a_time(ctx, walk, begun)
     changes = await _begin(ctx, begun, seen_at, suspects)
     outcomes = await asyncio.gather(*(ctx.commit(change) for change in changes))
@@ -232,18 +232,20 @@ async def _take_in(ctx: Context, walk: _Walk, page: Page) -> int:
     return news
 
 
-async def _join(ctx: Context, walk: _Walk, failures: list[tuple[Execution, datetime, Change]]) -> None:
-    """Let lineages go on with failures of retries that others made; who loses a race is judged anew."""
-    outcomes = await asyncio.gather(*(record(ctx, change) for _, _, change in failures))
+async def _join(ctx: Context, walk: _Walk, joins: Joins, failures: list[_Failure]) -> list[_Failure]:
+    """Let lineages go on with failures of retries that others made; return the failures that are none."""
+    changes = [(each, joins.changes[each[0].uuid]) for each in failures if each[0].uuid in joins.changes]
+    outcomes = await asyncio.gather(*(record(ctx, change) for _, change in changes))
     walk.joined += outcomes.count(Outcome.COMMITTED)
-    for (each, failed_at, _), outcome in zip(failures, outcomes, strict=True):
-        if outcome is not Outcome.COMMITTED:
-            walk.wait_for(each, failed_at)
+    lost = [
+        each for (each, _), outcome in zip(changes, outcomes, strict=True) if outcome is not Outcome.COMMITTED
+    ]
+    for each, failed_at, _ in (*lost, *(each for each in failures if each[0].uuid in joins.waiting)):
+        walk.wait_for(each, failed_at)
+    return [each for each in failures if each[0].uuid not in (*joins.changes, *joins.waiting)]
 
 
-def _one_at_a_time(
-    ctx: Context, walk: _Walk, failures: list[tuple[Execution, datetime, bool]]
-) -> list[tuple[Execution, datetime, bool]]:
+def _one_at_a_time(ctx: Context, walk: _Walk, failures: list[_Failure]) -> list[_Failure]:
     """Return those that begin lineages now; what may be a retry of one of them is judged after it."""
     followers = joining.followers(each for each, _, _ in failures if may_join(ctx, each))
     for each, failed_at, _ in failures:
@@ -253,12 +255,9 @@ def _one_at_a_time(
 
 
 async def _begin(
-    ctx: Context, failures: list[tuple[Execution, datetime, bool]], seen_at: datetime, suspects: Suspects
+    ctx: Context, failures: list[_Failure], seen_at: datetime, suspects: Suspects
 ) -> list[Change]:
-    """Return the changes that begin lineages: each decided in the knowledge of all of them.
-
-    `failures` are executions, when they failed, and whether the API says so.
-    """
+    """Return the changes that begin lineages: each decided in the knowledge of all of them."""
     await ctx.desk.look(Workflow.of(each) for each, _, _ in failures)
     for each, failed_at, _ in failures:
         ctx.desk.expect(Workflow.of(each), Run(failed_at, Ended.FAILED))

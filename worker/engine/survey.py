@@ -72,8 +72,9 @@ async def _read(ctx: Context, reach: datetime, did: dict[str, int], seen: list[E
         for each in completed:
             if each.created_at and each.updated_at:
                 longest_run = max(longest_run, each.updated_at - each.created_at)
+        ours = await ctx.ledger.owners([each.uuid for each in completed])  # their ends are told by commits
         did["completed"] += await ctx.ledger.workflows.note_completed(
-            (each.workflow, each.uuid, _ended_at(ctx, each)) for each in completed
+            (each.workflow, each.uuid, _ended_at(ctx, each)) for each in completed if each.uuid not in ours
         )
         oldest = page.oldest_created_at
         behind = oldest is None or oldest - ctx.calls.skew < reach

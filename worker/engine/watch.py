@@ -255,13 +255,14 @@ class _Tracked(_Looks[str]):
         """
         suspects = await Suspects.of(self.ctx, [found])
         if not await self.ctx.ledger.owners([found.uuid]):
-            joins = await look(self.ctx, [found])
-            if suspects.still_in_doubt(found) or joins.waiting:
+            if suspects.still_in_doubt(found):
                 self._look_again(uuid, now, age)
                 return
-            if found.uuid in joins.changes:
-                await record(self.ctx, joins.changes[found.uuid])
-                self._look_again(uuid, now, age)  # it belongs to a lineage then, or is judged anew
+            joins = await look(self.ctx, [found])
+            for change in joins.changes.values():
+                await record(self.ctx, change)
+            if joins.changes or joins.waiting:  # it belongs to a lineage then, or is judged anew
+                self._look_again(uuid, now, age)
                 return
             stamp = found.updated_at or found.created_at
             failed_at = min(stamp - self.ctx.calls.skew, now) if stamp else now

@@ -150,7 +150,7 @@ class Workflows:
         return bool(stored)
 
     async def note_completed(self, runs: Iterable[tuple[str, str, datetime]]) -> int:
-        """Take in runs that completed: workflow, uuid and when. Each counts once, our own clones do not.
+        """Take in runs that completed: workflow, uuid and when. Each counts once.
 
         Returns:
             how many were new.
@@ -162,7 +162,7 @@ class Workflows:
         calls = [
             Call(
                 script("note_runs"),
-                [keys.runs(name), keys.traffic_of(name), keys.traffic, keys.surveyed, keys.clones],
+                [keys.runs(name), keys.traffic_of(name), keys.traffic, keys.surveyed],
                 [Ended.COMPLETED.value, remember_ms, *told],
             )
             for name, told in by_workflow.items()

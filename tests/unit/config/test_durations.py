@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.durations import LONGEST, DurationRangeError, format_duration, parse_duration
+from config.durations import LONGEST, DurationRangeError, parse_duration
+from worker.domain.durations import format_duration
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ local KEEP_RUNS_MS = 86400000
 -- Remember how a run ended and, where hashes are given, count it as traffic; once, however often it is told.
 local function note_run(runs, traffic, all_traffic, member, ended_at)
   if ended_at < now - KEEP_RUNS_MS then return end
-  redis.call('ZADD', runs, math.min(ended_at, now), member)
+  if redis.call('ZADD', runs, math.min(ended_at, now), member) == 0 then return end
   redis.call('ZREMRANGEBYRANK', runs, 0, -MOST_RUNS - 1)
   for _, key in ipairs(traffic and {traffic, all_traffic} or {}) do
     local bucket = math.floor(ended_at / TRAFFIC_MS)
