@@ -112,7 +112,11 @@ class DayWorld:
 
     def _outcome(self, name: str, workflow: int, number: int, starts_at: datetime) -> Outcome:
         dice = random.Random(f"{self._seed} {name} {number}")
-        flakes, step, wobble = dice.random() < self._day.flaky, dice.randint(1, STEPS), dice.uniform(0.95, 1.05)
+        flakes, step, wobble = (
+            dice.random() < self._day.flaky,
+            dice.randint(1, STEPS),
+            dice.uniform(0.95, 1.05),
+        )
         ends_at = starts_at + self._day.run
         trouble = next((t for t in self._day.troubles if t.hits(workflow, starts_at, ends_at)), None)
         if trouble and dice.random() < trouble.share:
@@ -141,8 +145,6 @@ OUTAGE_DAY = Day(
 )
 BAD_DEPLOY_DAY = Day(
     "bad deploy: 90% of four workflows fail until it is rolled back after 2 h",
-    troubles=(
-        Trouble(frozenset({2, 3, 11, 17}), timedelta(hours=9), timedelta(hours=2), step=4, share=0.9),
-    ),
+    troubles=(Trouble(frozenset({2, 3, 11, 17}), timedelta(hours=9), timedelta(hours=2), step=4, share=0.9),),
 )
 DAYS = {"working": WORKING_DAY, "quiet": QUIET_DAY, "outage": OUTAGE_DAY, "deploy": BAD_DEPLOY_DAY}

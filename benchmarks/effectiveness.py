@@ -1,7 +1,7 @@
 """Compare retry policies on simulated days: `python -m benchmarks.effectiveness --help`.
 
-Ours is the worker's own domain code (`worker.replay.ours`), with the defaults and no tuning. Everything runs on a
-virtual clock.
+Ours is the worker's own domain code (`worker.replay.ours`), with the defaults and no tuning. Everything runs
+on a virtual clock.
 """
 
 from __future__ import annotations

@@ -22,14 +22,16 @@ def parser() -> argparse.ArgumentParser:
     """Return the options of `benchmarks.effectiveness`."""
     made = argparse.ArgumentParser(
         prog="python -m benchmarks.effectiveness",
-        description="Retry policies compared on simulated days: this worker's own decisions beside those of others.",
-        epilog="Example: python -m benchmarks.effectiveness --workflows 30 --outage 0-9@14:00+2h --outage 20@3:00+5h",
+        description="Retry policies compared on simulated days: this worker's decisions and those of others.",
+        epilog="Example: python -m benchmarks.effectiveness --outage 0-9@14:00+2h --outage 17@3:00+5h",
     )
     made.add_argument("--seeds", type=seeds, default=(1, 2, 3, 4, 5), metavar="1-5", help="a range or a list")
     which = made.add_mutually_exclusive_group()
     which.add_argument("--day", choices=DAYS, help="one of the four days; default: all")
     which.add_argument("--all", action="store_true", help="all four days")
-    made.add_argument("--notice", type=duration, default=timedelta(0), help="until any end of a run is noticed")
+    made.add_argument(
+        "--notice", type=duration, default=timedelta(0), help="until any end of a run is noticed"
+    )
     made.add_argument("--plot", metavar="PATH", help="write a PNG: the working day, or the only day")
     made.add_argument("--json", action="store_true", help="print an object")
     own = made.add_argument_group("a day of your own (what is not given is as on a quiet day)")

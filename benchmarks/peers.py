@@ -1,4 +1,4 @@
-"""How others retry a failed run, as their documentation and sources have it. None of them looks at other runs."""
+"""How others retry a failed run, as their documentation and sources have it. None looks at other runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from worker.replay.play import Stage
 from worker.replay.world import Case, Original, Outcome
 
 Delay = Callable[[int, datetime, datetime, random.Random], timedelta | None]
-"""From the attempt's number, now and the first failure to the delay before it; None for no further attempt."""
+"""From the attempt's number, now and the first failure to the delay before it; None for no attempt."""
 
 
 class FixedPolicy:
@@ -32,7 +32,7 @@ class FixedPolicy:
     def recovered(self, case: Case) -> None:
         """Not looked at."""
 
-    def failed(self, case: Case, outcome: Outcome) -> None:
+    def failed(self, case: Case, outcome: Outcome) -> None:  # noqa: ARG002  # Strategy's signature
         """Plan the next attempt."""
         now = self._stage.clock.now
         delay = self._delay(len(case.attempts) + 1, now, case.failed_at, self._dice)
@@ -48,7 +48,7 @@ def dagster(attempt: int, _now: datetime, _failed_at: datetime, _dice: random.Ra
 
 
 def temporal(attempt: int, now: datetime, failed_at: datetime, _dice: random.Random) -> timedelta | None:
-    """Temporal's default retry policy (1 s, doubled, at most 100 s), with a schedule-to-close timeout of an hour."""
+    """Temporal's default (1 s, doubled, at most 100 s), with a schedule-to-close timeout of an hour."""
     delay = timedelta(seconds=min(100, 2 ** min(attempt - 1, 10)))
     return delay if now + delay - failed_at <= timedelta(hours=1) else None
 

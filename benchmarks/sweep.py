@@ -1,7 +1,8 @@
 """Look for days on which ours does badly: `python -m benchmarks.sweep --days 20 --seed 1`.
 
-Days are drawn at random: how many workflows and executions, how many runs flake or can never succeed, how long they
-take, and up to four outages. A day is named when a peer is no worse in any figure, or ours is far from the best peer.
+Days are drawn at random: how many workflows and executions, how many runs flake or can never succeed, how
+long they take, and up to four outages. A day gets a remark when a peer is no worse in any figure, or ours is
+far from the best peer.
 """
 
 from __future__ import annotations
@@ -42,13 +43,16 @@ def main() -> None:
                 print(f"      {name:30}" + "  ".join(f"{c.as_text(row[c.key].middle):>7}" for c in HEADLINES))
         for line in [*(f"{name} is no worse in anything" for name in better), *remarks]:
             print(f"    ✗ {line}")
-    print(f"{options.days} days in {time.perf_counter() - began_s:.0f} s; ours no worse than every peer: ", end="")
+    print(
+        f"{options.days} days in {time.perf_counter() - began_s:.0f} s; ours no worse than every peer: ",
+        end="",
+    )
     print(", ".join(f"{column.title} {wins[column.key]}" for column in HEADLINES))
     print(f"days on which a peer is no worse in everything: {beaten}; days with a remark: {poor}")
 
 
 def random_day(dice: random.Random) -> Day:
-    """Return a day: 500 to 50,000 executions in 5 to 50 workflows, 1 to 15% flaky, outages of 5 min to 4 h."""
+    """Return a day: 500 to 50,000 executions, 5 to 50 workflows, 1 to 15% flaky, outages of 5 min to 4 h."""
     workflows = dice.randint(5, 50)
     troubles = []
     for _ in range(dice.randint(0, 4)):
@@ -100,12 +104,16 @@ def complaints(rows: Mapping[str, Row]) -> list[str]:
     rivals = [row for row in peers if row["recovered"].middle >= ours["recovered"] - 0.5]
     least = min((row["wasted"].middle for row in rivals), default=math.inf)
     if ours["wasted"] > least:
-        found.append(f"{ours['wasted']:.2f} failed clones per recovered; a peer that recovers as much: {least:.2f}")
+        found.append(
+            f"{ours['wasted']:.2f} failed clones per recovered; a peer that recovers as much: {least:.2f}"
+        )
     if ours["median"] > min(row["median"].middle for row in peers) + 2:
         found.append(f"median {ours['median']:.1f} min")
     soonest = min((row["late_of_all"].middle for row in rivals), default=math.inf)
     if ours["late_of_all"] > 1.5 * soonest + 10:
-        found.append(f"95% of all within {ours['late_of_all']:.0f} min; a peer that recovers as much: {soonest:.0f}")
+        found.append(
+            f"95% of all within {ours['late_of_all']:.0f} min; a peer that recovers as much: {soonest:.0f}"
+        )
     quietest = min((row["busiest"].middle for row in rivals), default=math.inf)
     if ours["busiest"] > 2.5 * max(quietest, 10):
         found.append(f"{ours['busiest']:.0f} clones in 5 min; a peer that recovers as much: {quietest:.0f}")

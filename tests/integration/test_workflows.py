@@ -18,6 +18,7 @@ from worker.domain.budget import Limits, WorkflowLimits
 from worker.domain.calendar import Calendar, parse_span
 from worker.domain.delivery import NotDelivered
 from worker.domain.executions import Execution, Status
+from worker.domain.health import Ended
 from worker.domain.lineage import State
 from worker.domain.policy import Jitter, Policy, PolicyBook
 from worker.engine import discover, submit, survey
@@ -387,15 +388,15 @@ async def test_calls_leave_no_faster_than_the_rate(guarded: Context, api: Script
 
 async def test_completed_runs_count_once_and_clones_do_not(guarded: Context, api: ScriptedApi) -> None:
     """The survey reads the same list again and again; our own clones are no load that others make."""
-    api.add(failed("a"), *(completed(f"c{n}") for n in range(30)))
+    api.add(failed("a"), *(completed(f"c{n}") for n in range(230)))  # more than are kept as evidence
     await discover(guarded)
     await submit(guarded)
     await end_all(guarded, api, Status.COMPLETED)
     for _ in range(3):
         await survey(guarded)
     known = (await guarded.ledger.workflows.look(["workflow-1"], timedelta(hours=6)))["workflow-1"]
-    assert (known.usage.runs, known.usage.all_runs, known.usage.busiest) == (31, 31, 31)
-    assert len(known.runs) == 32  # the clone's end is evidence all the same
+    assert (known.usage.runs, known.usage.all_runs, known.usage.busiest) == (231, 231, 231)
+    assert known.runs[-1].ended is Ended.CLONE_COMPLETED  # as evidence it counts all the same
 
 
 async def test_old_runs_are_not_counted(guarded: Context, api: ScriptedApi) -> None:

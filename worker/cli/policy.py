@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from worker.cli import rules
+from worker.cli.backtest import backtest_command
 from worker.cli.output import console, echo_json, iso, name, rough
 from worker.cli.session import settings
 from worker.domain.policy import Policy, PolicyBook, delay_band
@@ -19,6 +20,9 @@ RULE_CHARS = 10
 @click.group()
 def policy() -> None:
     """Look at retry policies."""
+
+
+policy.add_command(backtest_command)
 
 
 @policy.command()

@@ -9,7 +9,7 @@ from itertools import count
 
 
 class VirtualClock:
-    """Calls what is planned, in the order of time; what is planned for the same moment in the order of planning."""
+    """Calls what is planned, in the order of time; for the same moment, in the order of planning."""
 
     def __init__(self, now: datetime) -> None:
         self.now = now

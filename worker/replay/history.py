@@ -1,8 +1,8 @@
-"""Recorded lineages as a world: what a clone made at another time would have done, as far as the record tells.
+"""Recorded lineages as a world: what a clone at another time would have done, as far as the record tells.
 
-The record is read by monotony: a clone that starts no later than the last one that failed fails; one that starts no
-earlier than the one that completed completes. In between, and after the last failure of what never recovered, nobody
-can know: that is played twice, once as if all of it failed and once as if all of it completed.
+The record is read by monotony: a clone that starts no later than the last one that failed fails; one that
+starts no earlier than the one that completed completes. In between, and after the last failure of what never
+recovered, nobody can know: that is played twice, once as if all of it failed, once as if all completed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from statistics import median
 
 from worker.domain.failures import Signature
 from worker.domain.lineage import Attempt, Lineage, State
@@ -36,11 +35,13 @@ class Record:
     """What the record of one lineage says.
 
     Attributes:
-        failed: starts of the clones that failed, in order.
+        failed: starts of the clones that failed, in order; of those that were made after one completed (by
+            someone else) nothing is learned.
+        failed_at: when those failed.
         completes_from: start of the clone that completed; None when none did.
         takes: how long a clone of it takes; None when the record does not tell.
         signature: of the newest failure.
-        equal_since: failures from then on have it; None when the record does not tell.
+        equal_since: failures from then on have it; None when no other is known to have it.
     """
 
     root: str
@@ -48,6 +49,7 @@ class Record:
     workflow_name: str
     root_failed_at: datetime
     failed: tuple[datetime, ...]
+    failed_at: tuple[datetime, ...]
     completes_from: datetime | None
     takes: timedelta | None
     signature: Signature | None
@@ -76,25 +78,25 @@ def read(lineages: Iterable[Lineage]) -> tuple[list[Record], dict[LeftOut, int]]
 def record_of(lineage: Lineage) -> Record:
     """Return what the record of a lineage that has ended says."""
     ended = [each for each in lineage.attempts if each.outcome in ("completed", "failed")]
-    failed = sorted(each.submitted_at for each in ended if each.outcome == "failed")
-    completed = [each.submitted_at for each in ended if each.outcome == "completed"]
-    completes_from = min(completed, default=None)
-    if completes_from:  # the same moment twice would say both; what completed is the stronger evidence
-        failed = [each for each in failed if each < completes_from]
-    workflow = lineage.workflow
-    original = Original(
-        lineage.root, workflow, Outcome(lineage.root_failed_at, ok=False), lineage.workflow_name
+    completes_from = min((each.submitted_at for each in ended if each.outcome == "completed"), default=None)
+    failed = sorted(
+        (each.submitted_at, each.ended_at or each.submitted_at)
+        for each in ended
+        if each.outcome == "failed" and (completes_from is None or each.submitted_at < completes_from)
     )
+    failure = Outcome(lineage.root_failed_at, ok=False)
+    original = Original(lineage.root, lineage.workflow, failure, lineage.workflow_name)
     return Record(
         root=lineage.root,
-        workflow=workflow,
+        workflow=lineage.workflow,
         workflow_name=lineage.workflow_name,
         root_failed_at=lineage.root_failed_at,
-        failed=tuple(failed),
+        failed=tuple(starts_at for starts_at, _ in failed),
+        failed_at=tuple(ended_at for _, ended_at in failed),
         completes_from=completes_from,
         takes=_takes(ended),
         signature=lineage.signature,
-        equal_since=lineage.struck_since or (lineage.last_failed_at if lineage.signature else None),
+        equal_since=lineage.struck_since,
         case=Case(original, _as_recorded(lineage)),
     )
 
@@ -104,7 +106,8 @@ class RecordedWorld:
 
     def __init__(self, records: Sequence[Record], *, unknown_completes: bool) -> None:
         self._unknown_completes = unknown_completes
-        self._usual = median([each.takes for each in records if each.takes] or [USUAL])
+        known = sorted(each.takes for each in records if each.takes)
+        self._usual = known[len(known) // 2] if known else USUAL
         self._records = {each.root: each for each in records}
         self._originals = [self._original(each) for each in records]
 
@@ -128,25 +131,19 @@ class RecordedWorld:
 
     @staticmethod
     def _signature(record: Record, starts_at: datetime | None) -> Signature | None:
-        """Return the failure's signature: the newest one's for those that are on record as equal to it.
+        """Return the signature of a failure: the root's, or that of a clone started then.
 
-        Of the others the record says only that they were different: each gets one of its own.
+        The newest failure's for those that are on record as equal to it, and where nobody can know. Of the
+        others the record says only that they were different: each gets one of its own.
         """
-        newest, since = record.signature, record.equal_since
-        if newest is None or since is None:
+        if record.signature is None:
             return None
-        if starts_at is None:
-            position = 0
-        else:
-            position = 1 + min(bisect_left(record.failed, starts_at), len(record.failed) - 1)
-        equal = 1 + sum(each >= since for each in record.failed)  # a clone that failed ended after it started
-        if record.root_failed_at < since:
-            first_equal = len(record.failed) + 1 - equal
-        else:
-            first_equal = 0
-        if position >= max(first_equal, 0):
-            return newest
-        return Signature(newest.version, -1 - position)
+        position = 0 if starts_at is None else 1 + bisect_left(record.failed, starts_at)
+        failed_at = (record.root_failed_at, *record.failed_at)
+        if record.equal_since and (position >= len(failed_at) or failed_at[position] >= record.equal_since):
+            return record.signature
+        moment = record.root_failed_at if starts_at is None else starts_at
+        return Signature(record.signature.version, -round(moment.timestamp() * 1000))
 
 
 def _left_out(lineage: Lineage) -> LeftOut | None:
@@ -167,9 +164,10 @@ def _takes(ended: Sequence[Attempt]) -> timedelta | None:
 
 
 def _as_recorded(lineage: Lineage) -> list[Attempted]:
-    """Return the clones that we made, as they went; what someone else made is nobody's waste of ours."""
-    return [
+    """Return the clones as they went, the one that completed last; without failed ones that others made."""
+    made = [
         Attempted(each.submitted_at, Outcome(each.ended_at or each.submitted_at, each.outcome == "completed"))
         for each in lineage.attempts
         if not each.joined or each.outcome == "completed"
     ]
+    return sorted(made, key=lambda each: (each.outcome.ok, each.started_at))

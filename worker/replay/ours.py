@@ -44,7 +44,7 @@ class _Workflow:
     """
 
     key: str
-    name: str
+    policy: Policy
     breaker: Breaker = UNTOUCHED
     runs: deque[Run] = field(default_factory=lambda: deque(maxlen=MOST_RUNS))
     in_flight: int = 0
@@ -94,7 +94,7 @@ class Worker:
             self._landed(workflow)
         ended = Ended.CLONE_FAILED if case.attempts else Ended.FAILED
         self._heard(workflow, Run(failed_at, ended))
-        policy = self._policy(workflow)
+        policy = workflow.policy
         same = outcome.signature is not None and outcome.signature.same_as(facts.signature)
         facts.struck_since = (facts.struck_since or facts.last_failed_at) if same else None
         seen = self._view(workflow, failed_at)
@@ -123,21 +123,21 @@ class Worker:
             return
         if self._view(workflow, self._facts[case.original.name].last_failed_at).objection:
             insort(workflow.waiting, case, key=self._failed_last_at)
-            last_start = ends_at(self._history(case), self._policy(workflow))
+            last_start = ends_at(self._history(case), workflow.policy)
             workflow.first_ends_at = min(workflow.first_ends_at, last_start)
             self._tend()
         else:
             self._go(case, workflow)
 
     def _ended(self, case: Case, workflow: _Workflow) -> bool:
-        objection = may_start(self._history(case), self._policy(workflow), self._stage.clock.now)
+        objection = may_start(self._history(case), workflow.policy, self._stage.clock.now)
         if objection:
             case.ended = objection.reason.value
         return objection is not None
 
     def _put_off(self, case: Case, workflow: _Workflow) -> bool:
         """Plan it anew for when the calendar lets it start; False when that is now."""
-        calendar, now = self._policy(workflow).calendar, self._stage.clock.now
+        calendar, now = workflow.policy.calendar, self._stage.clock.now
         if not calendar.objection(now):
             return False
         opens = calendar.next_open(now)
@@ -182,7 +182,7 @@ class Worker:
         seen = self._view(workflow)
         objection = seen.objection
         if objection is Limit.WORKFLOW_FAILING:
-            workflow.shut_until = self._opens_at(seen, self._policy(workflow))
+            workflow.shut_until = self._opens_at(seen, workflow.policy)
         return objection is None
 
     def _opens_at(self, seen: View, policy: Policy) -> datetime:
@@ -197,7 +197,7 @@ class Worker:
 
     def _end_the_late(self, workflow: _Workflow) -> None:
         workflow.waiting = [each for each in workflow.waiting if not self._ended(each, workflow)]
-        policy = self._policy(workflow)
+        policy = workflow.policy
         ends = (ends_at(self._history(each), policy) for each in workflow.waiting)
         workflow.first_ends_at = min(ends, default=_NEVER)
 
@@ -216,7 +216,7 @@ class Worker:
         now = self._stage.clock.now
         mine = self._counts[workflow.key]
         usage = self._all.usage(mine, self._limits.window, now, workflow.in_flight, self._in_flight)
-        policy, runs = self._policy(workflow), workflow.runs
+        policy, runs = workflow.policy, workflow.runs
         seen = admission.view(
             workflow.breaker, runs, usage, policy, self._limits, now=now, failed_at=failed_at
         )
@@ -237,12 +237,10 @@ class Worker:
             facts.signature,
         )
 
-    def _policy(self, workflow: _Workflow) -> Policy:
-        return self._policies.for_workflow(workflow.key, workflow.name)[0]
-
     def _workflow(self, original: Original) -> _Workflow:
         known = self._workflows.get(original.workflow)
         if known is None:
             name = original.workflow_name or original.workflow
-            known = self._workflows[original.workflow] = _Workflow(original.workflow, name)
+            policy, _ = self._policies.for_workflow(original.workflow, name)
+            known = self._workflows[original.workflow] = _Workflow(original.workflow, policy)
         return known

@@ -70,7 +70,7 @@ def score(cases: Sequence[Case], never: frozenset[str] = frozenset()) -> Score:
 
 
 def at_share(ordered: Sequence[timedelta], share: float, of: int | None = None) -> timedelta | None:
-    """Return the duration that `share` of `of` (default: of those there are) do not exceed; None when there is none.
+    """Return what `share` of `of` (default: of those there are) do not exceed; None when there is no such.
 
     >>> minutes = [timedelta(minutes=n) for n in range(1, 11)]
     >>> str(at_share(minutes, 0.5)), str(at_share(minutes, 0.95)), at_share(minutes, 0.95, of=20)

@@ -1,4 +1,4 @@
-"""What a played world consists of: original runs, and what becomes of a clone that is started at some time."""
+"""What a played world consists of: original runs, and what becomes of a clone started at some time."""
 
 from __future__ import annotations
 
