@@ -517,3 +517,30 @@ async def test_a_forgotten_lineage_takes_its_key_along(
 def test_the_defaults_join() -> None:
     """Switched on unless someone says otherwise."""
     assert Policy().join
+
+
+async def test_what_was_noticed_late_waits_for_one_look(ctx: Context, api: ScriptedApi) -> None:
+    """The worker was away, and a person retried the failure: its attempt, long due, is not made first."""
+    change_policy(ctx, base_delay=timedelta(0))
+    api.add(failed(ago=timedelta(minutes=1)), run("theirs", Status.COMPLETED))
+    await poll(ctx)
+    scheduled = await lineage_of(ctx)
+    assert scheduled.due_at is not None
+    assert scheduled.due_at > ctx.now()
+    assert "noticed late" in scheduled.detail
+    assert await submit(ctx) == {}
+    assert await joined(ctx) == 1
+    assert (await lineage_of(ctx)).state is State.RECOVERED
+    assert api.calls == []
+
+
+async def test_the_first_survey_reads_as_far_back_as_failures_are_taken_in(
+    ctx: Context, api: ScriptedApi
+) -> None:
+    """A backfill takes in yesterday's failures: those that people retried yesterday are not retried again."""
+    ctx.options = replace(ctx.options, discovery_backfill=timedelta(hours=24))
+    at = datetime.now(UTC) - timedelta(hours=5)
+    api.add(failed(ago=timedelta(hours=6)), run("theirs", Status.COMPLETED, created_at=at, updated_at=at))
+    await poll(ctx)
+    assert await joined(ctx) == 1
+    assert (await lineage_of(ctx)).state is State.RECOVERED

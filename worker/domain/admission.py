@@ -90,14 +90,14 @@ def in_words(limit: Limit, seen: View, limits: Limits) -> str:
     length = limits.window.total_seconds() / 3600
     hours = f"{length:g} h" if length.is_integer() else f"{length * 60:g} minutes"
     minutes = f"{PACE_WINDOW.total_seconds() / 60:g} minutes"
+    flying = "are in flight"
+    made = f"clones were made in {hours}, in which"
     words = {
         Limit.WORKFLOW_FAILING: _waits_for(seen),
-        Limit.WORKFLOW_IN_FLIGHT: f"{usage.in_flight} of {caps.in_flight} clones of the workflow are in flight",
-        Limit.IN_FLIGHT: f"{usage.all_in_flight} of {caps.all_in_flight} clones are in flight",
-        Limit.WORKFLOW_BUDGET: f"{usage.made} of {caps.made} clones were made in {hours}, in which the workflow "
-        f"had {usage.runs} runs",
-        Limit.BUDGET: f"{usage.all_made} of {caps.all_made} clones were made in {hours}, in which all workflows "
-        f"had {usage.all_runs} runs",
+        Limit.WORKFLOW_IN_FLIGHT: f"{usage.in_flight} of {caps.in_flight} clones of the workflow {flying}",
+        Limit.IN_FLIGHT: f"{usage.all_in_flight} of {caps.all_in_flight} clones {flying}",
+        Limit.WORKFLOW_BUDGET: f"{usage.made} of {caps.made} {made} the workflow had {usage.runs} runs",
+        Limit.BUDGET: f"{usage.all_made} of {caps.all_made} {made} all workflows had {usage.all_runs} runs",
         Limit.PACE: f"{usage.made_lately} of {caps.made_lately} clones were made in the last {minutes}",
     }
     return words[limit]

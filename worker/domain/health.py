@@ -28,8 +28,8 @@ class Ended(StrEnum):
 
 
 WEIGHTS = {Ended.COMPLETED: -1, Ended.CLONE_COMPLETED: -1, Ended.FAILED: 2, Ended.CLONE_FAILED: 1}
-"""What a run adds to the score. A clone that fails says less than an original: it may be its input's fault, and
-that input has been counted once."""
+"""What a run adds to the score. A clone that fails says less than an original: it may be its input's fault,
+and that input has been counted once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -354,7 +354,8 @@ def _past_the_end(history: History, policy: Policy, starts_at: datetime) -> Give
         )
         return GiveUp(GiveUpReason.USELESS, detail)
     if starts_at - history.root_failed_at > policy.deadline:
-        detail = f"the deadline is {format_duration(policy.deadline)} after the first failure; attempt {attempt} would start later"
+        deadline = format_duration(policy.deadline)
+        detail = f"the deadline is {deadline} after the first failure; attempt {attempt} would start later"
         return GiveUp(GiveUpReason.DEADLINE_PASSED, detail)
     return None
 

@@ -7,14 +7,14 @@ cursor: what one poll misses the next one finds, what is seen twice costs one lo
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from worker.domain import joining, transitions
 from worker.domain.executions import Execution, Status
 from worker.domain.health import Ended, Run
-from worker.domain.policy import History, decide
+from worker.domain.policy import History, RetryAt, decide
 from worker.domain.transitions import Change, Hold
 from worker.engine.context import CLOCK_MARGIN, TURN_LEASE, Context
 from worker.engine.desk import Workflow
@@ -123,6 +123,9 @@ def begin_lineage(
     policy, name = ctx.policies.for_workflow(execution.workflow_uuid, execution.workflow_name)
     climate = ctx.desk.climate(Workflow.of(execution), failed_at)
     decision = hold or decide(History(0, failed_at, failed_at), policy, seen_at, ctx.random, climate)
+    late = seen_at - failed_at > 2 * ctx.options.discovery_interval + CLOCK_MARGIN
+    if isinstance(decision, RetryAt) and late:
+        decision = _after_a_look(ctx, execution, decision, seen_at)
     return transitions.discover(
         execution,
         failed_at=failed_at,
@@ -133,6 +136,18 @@ def begin_lineage(
         policy=policy,
         policy_name=name,
     )
+
+
+def _after_a_look(ctx: Context, execution: Execution, decision: RetryAt, seen_at: datetime) -> RetryAt:
+    """Put off the attempt of a failure that was noticed late until the survey has read the list once.
+
+    Nobody watched meanwhile: someone may have retried it by hand long ago.
+    """
+    due_at = seen_at + ctx.options.discovery_interval + CLOCK_MARGIN
+    if decision.due_at >= due_at or not may_join(ctx, execution):
+        return decision
+    why = "noticed late: whether someone else retried it is looked for first"
+    return replace(decision, due_at=due_at, delay=due_at - seen_at, why=why)
 
 
 def _plan(ctx: Context, turn: Turn, started_at: datetime) -> _Walk:

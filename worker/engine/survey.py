@@ -16,7 +16,7 @@ from worker.engine.context import CLOCK_MARGIN, TURN_LEASE, Context
 from worker.engine.desk import Workflow
 from worker.engine.joining import join_in
 from worker.kinetic import KineticError
-from worker.ledger.clock import whole_ms
+from worker.ledger.clock import from_ms, to_ms, whole_ms
 from worker.ledger.workflows import REMEMBER_COMPLETED
 
 JOB = "survey"
@@ -40,8 +40,9 @@ async def survey(ctx: Context) -> dict[str, int] | None:
     seen: list[Execution] = []
     try:
         async with ctx.ledger.jobs.keeping(turn):
+            began_at = ctx.now()
             longest_run = await _read(ctx, _reach(ctx, turn.memory), did, seen)
-            memory = {"longest_run_ms": whole_ms(longest_run)}
+            memory = {"longest_run_ms": whole_ms(longest_run), "read_at": to_ms(began_at)}
             did["joined"] = await join_in(ctx, seen)
             await _judge_breakers(ctx)
     except KineticError as error:
@@ -54,12 +55,16 @@ async def survey(ctx: Context) -> dict[str, int] | None:
 
 
 def _reach(ctx: Context, memory: dict[str, Any]) -> datetime:
-    """Return how far back to read, by creation: over what may have completed since the last reading."""
-    if "longest_run_ms" not in memory:
-        return ctx.now() - REMEMBER_COMPLETED
+    """Return how far back to read, by creation: over what may have completed since the last reading.
+
+    After a pause, and at first, that is far: failures from that time are noticed only now as well, and
+    someone may have retried them long ago.
+    """
+    if "read_at" not in memory:
+        return ctx.now() - max(ctx.options.discovery_lookback, ctx.options.discovery_backfill)
     longest_run = timedelta(milliseconds=memory["longest_run_ms"])
-    back = 2 * longest_run + 2 * ctx.options.discovery_interval + CLOCK_MARGIN
-    return ctx.now() - min(back, REMEMBER_COMPLETED)
+    read_at = min(from_ms(memory["read_at"]), ctx.now() - ctx.options.discovery_interval)
+    return read_at - min(2 * longest_run, REMEMBER_COMPLETED) - CLOCK_MARGIN
 
 
 async def _read(ctx: Context, reach: datetime, did: dict[str, int], seen: list[Execution]) -> timedelta:

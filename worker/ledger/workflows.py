@@ -187,7 +187,7 @@ class Workflows:
         return count
 
     async def park(self, lineages: Sequence[Lineage], times: Mapping[str, datetime]) -> None:
-        """Let lineages wait for their workflow: hidden until they are released, or until their time, by root."""
+        """Let lineages wait for their workflow: hidden until they are released, or their time (by root)."""
         if lineages:
             pairs = [item for each in lineages for item in (to_ms(times[each.root]), each.root)]
             members = [item for each in lineages for item in (0, waiting_member(each))]

@@ -280,7 +280,7 @@ def test_health_needs_successes(heard: Sequence[Run], minutes: int) -> None:
 
 
 def test_canaries_are_remembered_beyond_the_newest_runs() -> None:
-    """A busy workflow's newest runs go back some minutes; the pause still grows with every canary that failed."""
+    """A busy workflow's newest runs go back some minutes; the pause grows all the same."""
     canary = Run(NOON + SECOND, Ended.CLONE_FAILED)
     counted = judge(OPEN, [canary], NOON + SECOND, RULE)
     later = [Run(NOON + n * SECOND, Ended.FAILED) for n in range(1, 201)]
@@ -290,7 +290,7 @@ def test_canaries_are_remembered_beyond_the_newest_runs() -> None:
 
 
 def test_what_ended_while_nobody_looked_is_judged_in_one_go() -> None:
-    """It completed once and failed three times since: it is open, and not by steps from one look to the next."""
+    """It completed once and failed three times since: it is open, and not first one and then the other."""
     heard = [Run(NOON + MINUTE, Ended.COMPLETED)]
     heard += [Run(NOON + (2 + n) * MINUTE, Ended.FAILED) for n in range(3)]
     judged = judge(OPEN, heard, NOON + 9 * MINUTE, RULE)
