@@ -544,3 +544,25 @@ async def test_the_first_survey_reads_as_far_back_as_failures_are_taken_in(
     await poll(ctx)
     assert await joined(ctx) == 1
     assert (await lineage_of(ctx)).state is State.RECOVERED
+
+
+async def test_a_payload_that_nobody_can_compare_has_to_stay_alone_for_the_grace(
+    ctx: Context, api: ScriptedApi
+) -> None:
+    """A new workflow with one payload for all: its second run is no retry of the first. Ours waits meanwhile."""
+    api.executions.clear()
+    change_policy(ctx, base_delay=timedelta(0))
+    ctx.options = replace(ctx.options, resolve_grace=timedelta(seconds=30))
+    api.add(failed())
+    await poll(ctx)
+    api.add(run("theirs", Status.COMPLETED))
+    assert await joined(ctx) == 0
+    assert (await lineage_of(ctx)).reason == "may_be_retried"
+    assert await submit(ctx) == {}
+    api.add(run("another", Status.COMPLETED))
+    assert await joined(ctx) == 0
+    assert (await lineage_of(ctx)).state is State.SCHEDULED
+    ctx.options = replace(ctx.options, resolve_grace=timedelta(0))
+    ctx.shared_keys.found_at.clear()
+    del api.executions["another"]
+    assert await joined(ctx) == 1

@@ -59,10 +59,15 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Whether a run is taken for the retry, and on what evidence (words for people)."""
+    """Whether a run is taken for the retry, and on what evidence (words for people).
+
+    Attributes:
+        too_early: whether time will tell; then nothing is concluded yet.
+    """
 
     taken: bool
     evidence: str
+    too_early: bool = False
 
 
 @dataclass(slots=True)
@@ -132,8 +137,13 @@ def followers(failures: Iterable[Execution]) -> set[str]:
     }
 
 
-def judge(lineage: Lineage, run: Execution, reading: Reading, skew: timedelta) -> Judgement:
+def judge(
+    lineage: Lineage, run: Execution, reading: Reading, skew: timedelta, *, has_been_there: bool
+) -> Judgement:
     """Return whether the list shows that the key tells the lineage's runs apart from all others.
+
+    Where the list shows no other payload of the workflow, every run of it may have this one. Then the run has to
+    have been there for a while (`has_been_there`) without a second one showing up.
 
     A later run that shares it counts against it only when it was created after this one had completed: nobody
     retries what completed, while a retry that failed, or takes its time, may well be followed by another.
@@ -158,7 +168,8 @@ def judge(lineage: Lineage, run: Execution, reading: Reading, skew: timedelta) -
         return Judgement(True, f"{proof}; others of the workflow have other payloads")
     if complete:
         how_far = f"read back to {reading.since:%Y-%m-%d %H:%M} UTC" if reading.since else "read to its end"
-        return Judgement(True, f"{proof}; the list, {how_far}, shows no other run of the workflow")
+        evidence = f"{proof}; the list, {how_far}, shows no other run of the workflow"
+        return Judgement(has_been_there, evidence, too_early=not has_been_there)
     return Judgement(False, "the list was not read far enough back to show whether others share its payload")
 
 

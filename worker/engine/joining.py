@@ -24,6 +24,8 @@ from worker.ledger import Outcome
 
 MOST_PAGES = 20
 """Read at most to learn whether a key is distinctive. One reading serves all that are judged together."""
+MAY_BE_RETRIED = "may_be_retried"
+_JUST_AFTER = timedelta(seconds=1)
 PATIENCE = timedelta(minutes=10)
 """How long a failure waits for a list that cannot be read; then it begins a lineage of its own."""
 _CONCLUDED = frozenset({"no_clone_found", "unclear_taken_as_no_clone", transitions.DECIDED_BY_PERSON})
@@ -93,9 +95,15 @@ async def look(ctx: Context, runs: Sequence[Execution]) -> Joins:
         joins.waiting |= {each.run.uuid for each in candidates if _ended_at(ctx, each.run) > lately}
         return joins
     for each in first.values():
-        judged = joining.judge(each.lineage, each.run, reading, ctx.calls.skew)
+        settles_at = _settles_at(ctx, each.run)
+        judged = joining.judge(
+            each.lineage, each.run, reading, ctx.calls.skew, has_been_there=ctx.now() >= settles_at
+        )
         if judged.taken:
             joins.changes[each.run.uuid] = _change(ctx, each, judged)
+        elif judged.too_early:
+            joins.waiting.add(each.run.uuid)
+            await _let_wait(ctx, each.lineage, each.run, settles_at)
         else:
             _leave_alone(ctx, each, judged)
     return joins
@@ -171,6 +179,22 @@ def _change(ctx: Context, found: _Candidate, judged: Judgement) -> Change:
     detail = f"someone else's retry completed: {run.uuid}"
     recovered = transitions.recover(joined.after, now=now, ended_at=_ended_at(ctx, run), detail=detail)
     return transitions.followed_by(joined, recovered)
+
+
+def _settles_at(ctx: Context, run: Execution) -> datetime:
+    """Return when a run has been there for a grace."""
+    made_at = run.created_at - ctx.calls.skew if run.created_at else ctx.now()
+    return made_at + ctx.options.resolve_grace
+
+
+async def _let_wait(ctx: Context, lineage: Lineage, run: Execution, until: datetime) -> None:
+    """Put our attempt off until it can be told whether someone else has made it already."""
+    if lineage.state is State.SCHEDULED and lineage.due_at and lineage.due_at < until:
+        detail = f"{run.uuid} has the same payload and may be someone else's retry; time will tell"
+        change = transitions.defer(
+            lineage, reason=MAY_BE_RETRIED, detail=detail, now=ctx.now(), due_at=until + _JUST_AFTER
+        )
+        await ctx.commit(change)
 
 
 def _is_ours_after_all(ctx: Context, lineage: Lineage, run: Execution) -> bool:

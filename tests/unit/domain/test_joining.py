@@ -182,23 +182,23 @@ def test_a_key_is_distinctive_only_where_the_list_shows_it(
     listing: list[Execution], since: datetime | None, taken: bool
 ) -> None:
     """Read far enough, nobody else has that payload, and payloads differ or the list was read to its end."""
-    judged = joining.judge(scheduled(), run(), Reading(listing, since), SKEW)
+    judged = joining.judge(scheduled(), run(), Reading(listing, since), SKEW, has_been_there=True)
     assert judged.taken is taken
     assert judged.evidence
 
 
 def test_an_entry_that_cannot_be_read_may_share_the_payload() -> None:
     """A list with holes is not complete."""
-    assert not joining.judge(scheduled(), run(), Reading([run(), root()], None, unreadable=1), SKEW).taken
+    assert not joining.judge(scheduled(), run(), Reading([run(), root()], None, unreadable=1), SKEW, has_been_there=True).taken
 
 
 @pytest.mark.parametrize(("status", "taken"), [(ALIVE, True), (FAILED, True), (DONE, False)])
 def test_nobody_retries_what_completed(status: Status, taken: bool) -> None:
     """A later run with the same payload speaks of an ordinary workflow only after a success."""
     first, second = run("first", status), run("second", at=LATER)
-    judged = joining.judge(scheduled(), first, Reading([second, first, root()]), SKEW)
+    judged = joining.judge(scheduled(), first, Reading([second, first, root()]), SKEW, has_been_there=True)
     assert judged.taken is taken
-    assert not joining.judge(scheduled(), second, Reading([second, first, root()]), SKEW).taken
+    assert not joining.judge(scheduled(), second, Reading([second, first, root()]), SKEW, has_been_there=True).taken
 
 
 def test_a_key_that_is_shared_is_remembered_for_an_hour() -> None:
@@ -292,3 +292,12 @@ def test_nothing_is_taken_in_while_a_call_is_in_doubt(lineage: Lineage) -> None:
         )
     with pytest.raises(IllegalTransitionError):
         joined(lineage)
+
+
+def test_where_no_payload_differs_time_has_to_tell() -> None:
+    """Every run of a new workflow may have this payload: a second one would show up soon."""
+    reading = Reading([run(), root()])
+    early = joining.judge(scheduled(), run(), reading, SKEW, has_been_there=False)
+    assert (early.taken, early.too_early) == (False, True)
+    later = joining.judge(scheduled(), run(), reading, SKEW, has_been_there=True)
+    assert (later.taken, later.too_early) == (True, False)
