@@ -549,7 +549,7 @@ async def test_the_first_survey_reads_as_far_back_as_failures_are_taken_in(
 async def test_a_payload_that_nobody_can_compare_has_to_stay_alone_for_the_grace(
     ctx: Context, api: ScriptedApi
 ) -> None:
-    """A new workflow with one payload for all: its second run is no retry of the first. Ours waits meanwhile."""
+    """A new workflow with one payload for all: its second run is no retry of the first. Ours waits."""
     api.executions.clear()
     change_policy(ctx, base_delay=timedelta(0))
     ctx.options = replace(ctx.options, resolve_grace=timedelta(seconds=30))

@@ -142,8 +142,8 @@ def judge(
 ) -> Judgement:
     """Return whether the list shows that the key tells the lineage's runs apart from all others.
 
-    Where the list shows no other payload of the workflow, every run of it may have this one. Then the run has to
-    have been there for a while (`has_been_there`) without a second one showing up.
+    Where the list shows no other payload of the workflow, every run of it may have this one. Then the run has
+    to have been there for a while (`has_been_there`) without a second one showing up.
 
     A later run that shares it counts against it only when it was created after this one had completed: nobody
     retries what completed, while a retry that failed, or takes its time, may well be followed by another.

@@ -189,16 +189,18 @@ def test_a_key_is_distinctive_only_where_the_list_shows_it(
 
 def test_an_entry_that_cannot_be_read_may_share_the_payload() -> None:
     """A list with holes is not complete."""
-    assert not joining.judge(scheduled(), run(), Reading([run(), root()], None, unreadable=1), SKEW, has_been_there=True).taken
+    reading = Reading([run(), root()], None, unreadable=1)
+    assert not joining.judge(scheduled(), run(), reading, SKEW, has_been_there=True).taken
 
 
 @pytest.mark.parametrize(("status", "taken"), [(ALIVE, True), (FAILED, True), (DONE, False)])
 def test_nobody_retries_what_completed(status: Status, taken: bool) -> None:
     """A later run with the same payload speaks of an ordinary workflow only after a success."""
     first, second = run("first", status), run("second", at=LATER)
-    judged = joining.judge(scheduled(), first, Reading([second, first, root()]), SKEW, has_been_there=True)
+    reading = Reading([second, first, root()])
+    judged = joining.judge(scheduled(), first, reading, SKEW, has_been_there=True)
     assert judged.taken is taken
-    assert not joining.judge(scheduled(), second, Reading([second, first, root()]), SKEW, has_been_there=True).taken
+    assert not joining.judge(scheduled(), second, reading, SKEW, has_been_there=True).taken
 
 
 def test_a_key_that_is_shared_is_remembered_for_an_hour() -> None:
