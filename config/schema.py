@@ -197,7 +197,8 @@ class DiscoverySettings(Group):
     survey: bool = Field(
         True,
         description="Also read the newest executions of every status: what completes tells the breaker, the "
-        "prompt first attempt and the budget how things stand. Costs one list call per interval.",
+        "prompt first attempt and the budget how things stand. Costs one list call per interval, up to 20 on "
+        "a busy platform (100 in a sweep), and more when someone's retry has to be judged.",
     )
 
 

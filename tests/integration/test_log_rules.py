@@ -1,14 +1,27 @@
-"""A failed run's log decides, over real HTTP: the policy file's rules against a live API's logs."""
+"""A failed run's log decides: over real HTTP, and what a lineage that a rule holds is to others."""
 
 from __future__ import annotations
 
+import asyncio
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from config.settings import load_settings
+from tests.support.examples import execution
+from tests.support.scripted_api import ScriptedApi, answering
 from tests.support.simulation import start_simulator
-from worker.domain.logs import Then
+from worker.cli.decisions import declare_not_delivered, suspected_clones
+from worker.cli.person import Person
+from worker.domain.delivery import NotDelivered
+from worker.domain.executions import Execution
+from worker.domain.lineage import Lineage, State
+from worker.domain.logs import LOG_RULE, LogRule, Then
+from worker.domain.policy import PolicyBook
+from worker.engine import discover, submit
 from worker.engine.context import Context
 from worker.engine.log_rules import read_rules
 from worker.kinetic import KineticClient
@@ -54,3 +67,83 @@ async def test_a_log_is_read_and_its_rule_found(mode: str, ledger: Ledger, tmp_p
         await api.aclose()
         if logs:
             await logs.aclose()
+
+
+class Log:
+    """The same log for every run."""
+
+    async def tail(self, execution: Execution) -> str | None:
+        return f"{execution.uuid}: bad credentials"
+
+
+def failed(uuid: str, fingerprint: str = "print") -> Execution:
+    at = datetime.now(UTC) - timedelta(seconds=1)
+    return execution(uuid, fingerprint=fingerprint, created_at=at, updated_at=at)
+
+
+async def lineage_of(ctx: Context, root: str) -> Lineage:
+    found = (await ctx.ledger.read([root]))[root]
+    assert isinstance(found, Lineage)
+    return found
+
+
+async def submit_when_due(ctx: Context, root: str) -> Lineage:
+    due_at = (await lineage_of(ctx, root)).due_at
+    assert due_at
+    await asyncio.sleep(max(0.0, (due_at - ctx.now()).total_seconds() + 0.01))
+    await ctx.ledger.reschedule(State.SCHEDULED, {root: ctx.now()})
+    await submit(ctx)
+    return await lineage_of(ctx, root)
+
+
+async def held_after_a_call_that_never_left(ctx: Context, api: ScriptedApi) -> Lineage:
+    """Return a lineage that its log holds, with the intent of the last call still on record."""
+    api.add(failed("a"))
+    api.answers.append(answering(NotDelivered("connect_error", "refused")))
+    await discover(ctx)
+    await submit(ctx)
+    rule = LogRule("credentials", re.compile("bad credentials"), Then.HOLD)
+    ctx.logs, ctx.policies = Log(), PolicyBook(replace(ctx.policies.default, log_rules=(rule,)))
+    lineage = await submit_when_due(ctx, "a")
+    assert (lineage.state, lineage.reason) == (State.HELD, LOG_RULE)
+    assert lineage.intent is not None
+    return lineage
+
+
+async def test_a_lineage_that_its_log_holds_makes_no_suspects(ctx: Context, api: ScriptedApi) -> None:
+    """None of its calls is in doubt: another failure with the same payload is one of its own."""
+    held = await held_after_a_call_that_never_left(ctx, api)
+    ctx.logs = None
+    api.add(failed("twin", fingerprint=held.fingerprint))
+    await discover(ctx)
+    assert (await lineage_of(ctx, "twin")).state is State.SCHEDULED
+
+
+async def test_a_person_releases_what_a_log_holds_once_and_for_all(ctx: Context, api: ScriptedApi) -> None:
+    """`resolve --not-delivered`: this failure is retried whatever its log says, and not held again."""
+    held = await held_after_a_call_that_never_left(ctx, api)
+    assert await suspected_clones(ctx.ledger, held) == []
+    await declare_not_delivered(ctx.ledger, held, Person("a@b", "the password is right again"), ctx.policies)
+    released = await lineage_of(ctx, "a")
+    assert (released.state, released.overruled, released.undelivered) == (State.SCHEDULED, "a", 1)
+    after = await submit_when_due(ctx, "a")
+    assert (after.state, api.clones) == (State.RUNNING, {"a": 1})
+
+
+async def test_a_log_is_read_once_for_a_failure_that_has_to_wait(ctx: Context, api: ScriptedApi) -> None:
+    """It is claimed again and again while its call is not sent; its log says the same each time."""
+    read: list[str] = []
+
+    class Counting(Log):
+        async def tail(self, execution: Execution) -> str | None:
+            read.append(execution.uuid)
+            return await super().tail(execution)
+
+    rule = LogRule("timeouts", re.compile("timed out"), Then.HOLD)
+    ctx.logs, ctx.policies = Counting(), PolicyBook(replace(ctx.policies.default, log_rules=(rule,)))
+    api.add(failed("a"))
+    api.answers.append(answering(NotDelivered("connect_error", "refused")))
+    await discover(ctx)
+    await submit(ctx)
+    assert (await submit_when_due(ctx, "a")).state is State.RUNNING
+    assert (read, api.clones) == (["a"], {"a": 1})

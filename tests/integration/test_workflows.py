@@ -13,10 +13,11 @@ import pytest
 from tests.integration.test_engine import failed, lineage_of, roots_in, watch
 from tests.support.examples import NO_LIMITS, execution, submitting
 from tests.support.scripted_api import ScriptedApi, answering
+from worker.domain import transitions
 from worker.domain.breaker import Forced, Mode, Rule, force
 from worker.domain.budget import Limits, WorkflowLimits
 from worker.domain.calendar import Calendar, parse_span
-from worker.domain.delivery import NotDelivered
+from worker.domain.delivery import Conflict, NotDelivered
 from worker.domain.executions import Execution, Status
 from worker.domain.health import Ended
 from worker.domain.lineage import State
@@ -538,3 +539,110 @@ async def test_release_is_one_workers_work(guarded: Context, api: ScriptedApi) -
     guarded.policies = PolicyBook(replace(GUARDED, breaker=Rule(failures=0)))
     released = await asyncio.gather(*(release(guarded) for _ in range(5)))
     assert sum(released) == 10
+
+
+# --- what waits in between must not be forgotten -----------------------------------------------------
+
+
+async def test_an_execution_that_someone_restarted_meanwhile_is_not_called_for(
+    guarded: Context, api: ScriptedApi
+) -> None:
+    """A conflict, then a wait for a place: the look before the next call is not forgotten over it."""
+    guarded.policies = PolicyBook(replace(GUARDED, breaker=Rule(failures=0)))
+    api.add(failed("a"))
+    api.answers.append(answering(Conflict("it is not failed")))
+    await discover(guarded)
+    await submit(guarded)
+    lineage = await lineage_of(guarded, "a")
+    held_up = transitions.defer(lineage, reason="pace", detail="", now=guarded.now(), due_at=guarded.now())
+    assert await guarded.ledger.commit(held_up) is Outcome.COMMITTED
+    api.executions["a"] = replace(api.executions["a"], status=Status.RUNNING)
+    await submit(guarded)
+    assert (api.calls, api.clones) == (["a"], {})
+
+
+async def test_many_may_look_at_one_workflow_at_once(guarded: Context, api: ScriptedApi) -> None:
+    """Twenty calls under way look at a breaker that has just to be opened: one opens it, and all know."""
+    api.add(*(failed(f"e{n}") for n in range(3)))
+    await discover(guarded)
+    guarded.desk._read_at_s.clear()
+    await asyncio.gather(*(guarded.desk.look([ONE]) for _ in range(20)))
+    assert guarded.desk.view(ONE).standing.mode is Mode.OPEN
+
+
+async def test_every_workflow_gets_its_turn_to_be_released(guarded: Context, api: ScriptedApi) -> None:
+    """More workflows wait than are looked at in one turn; the last one by name is let go as well."""
+    guarded.policies = PolicyBook(replace(GUARDED, breaker=Rule(first_pause=MINUTE)))
+    names = [f"workflow-{n:03d}" for n in range(130)]
+    for name in names:
+        api.add(*(failed(f"{name}-{n}", workflow_uuid=name) for n in range(3)))
+    await discover(guarded)
+    await submit(guarded)
+    last = Workflow(names[-1], names[-1], "Prior authorisation")
+    before = (await guarded.ledger.workflows.look([last.key], MINUTE))[last.key].breaker
+    assert await guarded.desk.tell(last, before, force(before, Forced.CLOSED, "go", guarded.now()))
+    assert [await release(guarded) for _ in range(3)].count(3) == 1
+
+
+async def test_a_flood_ahead_is_put_aside_in_batches(guarded: Context, api: ScriptedApi) -> None:
+    """No call was answered lately, so one goes first; what cannot go anyhow is not claimed one by one."""
+    guarded.policies = PolicyBook(replace(GUARDED, breaker=Rule(first_pause=MINUTE)))
+    api.add(*(failed(f"e{n}", ago=2 * SECOND) for n in range(300)))
+    await discover(guarded)
+    claims = 0
+    claim = guarded.ledger.claim
+
+    async def counted(*args: Any, **more: Any) -> Any:
+        nonlocal claims
+        claims += 1
+        return await claim(*args, **more)
+
+    guarded.ledger.claim = counted  # type: ignore[method-assign]
+    await submit(guarded)
+    assert await guarded.ledger.workflows.count_waiting() == 300
+    assert claims < 10
+
+
+async def test_without_a_survey_no_share_of_runs_is_counted(guarded: Context, api: ScriptedApi) -> None:
+    """Only what fails is known then: half of that would leave failures without a single attempt."""
+    policy = replace(GUARDED, breaker=Rule(failures=0), limits=WorkflowLimits(share=0.1, floor=1))
+    guarded.policies = PolicyBook(policy)
+    guarded.options = replace(guarded.options, survey=False, limits=replace(NO_LIMITS, share=0.1, floor=1))
+    api.add(*(failed(f"e{n}") for n in range(30)))
+    await discover(guarded)
+    await submit(guarded)
+    await submit(guarded)
+    assert len(api.calls) == 30
+
+
+async def test_who_has_moved_on_does_not_wait(guarded: Context, api: ScriptedApi) -> None:
+    """Between a look and the parking another worker took it: it is not put among those that wait."""
+    api.add(failed("a"))
+    await discover(guarded)
+    lineage = await lineage_of(guarded, "a")
+    await submit(guarded)
+    await guarded.ledger.workflows.park([lineage], {"a": guarded.now()})
+    assert await guarded.ledger.workflows.count_waiting() == 0
+
+
+async def test_a_clone_that_shows_up_late_counts_against_the_budget(
+    guarded: Context, api: ScriptedApi
+) -> None:
+    """It was given back when no clone was found; then the answer came after all."""
+    guarded.policies = PolicyBook(replace(GUARDED, breaker=Rule(failures=0)))
+    api.add(failed("a"))
+    await discover(guarded)
+    intent = submitting(await lineage_of(guarded, "a"), now=guarded.now()).after
+    for change in (
+        submitting(await lineage_of(guarded, "a"), now=guarded.now()),
+        transitions.not_delivered(intent, reason="x", detail="", due_at=guarded.now(), now=guarded.now()),
+    ):
+        assert await guarded.ledger.commit(change) is Outcome.COMMITTED
+    known = (await guarded.ledger.workflows.look(["workflow-1"], timedelta(hours=6)))["workflow-1"]
+    assert known.usage.made == 0
+    late = transitions.accept(
+        await lineage_of(guarded, "a"), execution("c", Status.RUNNING), now=guarded.now(), evidence="201"
+    )
+    assert await guarded.ledger.commit(late) is Outcome.COMMITTED
+    known = (await guarded.ledger.workflows.look(["workflow-1"], timedelta(hours=6)))["workflow-1"]
+    assert (known.usage.made, known.usage.in_flight) == (1, 1)

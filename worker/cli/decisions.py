@@ -73,13 +73,15 @@ async def adopt(
 async def declare_not_delivered(
     ledger: Ledger, lineage: Lineage, person: Person, policies: PolicyBook
 ) -> Change:
-    """Record that the call in doubt made no clone, or that a held failure is nobody's clone.
+    """Record that the call in doubt made no clone; where none is in doubt, that the held failure is retried.
+
+    That is one which may be somebody's clone and is not, or which a rule about its log holds.
 
     Raises:
         CommandError: somebody else was first.
     """
     now = ledger.clock.now()
-    if lineage.intent is None:
+    if lineage.intent is None or lineage.is_held_by_its_log:
         change = _stand_alone(lineage, person, policies, now)
         decision = "stands_alone"
     else:
@@ -95,7 +97,7 @@ async def declare_not_delivered(
 
 async def suspected_clones(ledger: Ledger, lineage: Lineage) -> list[str]:
     """Return the failures that are held because they may be the clone of this lineage's call."""
-    if lineage.intent is None:
+    if lineage.intent is None or lineage.is_held_by_its_log:
         return []
     held = await ledger.held_since(lineage.intent.at - CLOCK_MARGIN)
     return [each.root for each in held if _is_suspect(each) and f" {lineage.root};" in each.detail]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from heapq import heapify, heappop, heappush
 
 from worker.domain import breaker as breakers
 from worker.domain import budget
@@ -54,11 +56,17 @@ def view(
     *,
     now: datetime,
     failed_at: datetime | None = None,
+    known_until: datetime | None = None,
 ) -> View:
-    """Return what is known of a workflow, put together for a run of it that failed at `failed_at`."""
-    judged = breakers.judge(breaker, runs, now, policy.breaker)
+    """Return what is known of a workflow, put together for a run of it that failed at `failed_at`.
+
+    None for those that wait. See `breaker.judge` for `known_until`.
+    """
+    judged = breakers.judge(breaker, runs, now, policy.breaker, known_until)
     standing = breakers.standing(judged, runs, now, policy.breaker, failed_at)
-    caps = budget.caps(policy.limits, limits, usage, standing.places)
+    caps = budget.caps(
+        policy.limits, limits, usage, standing.places, has_waited=failed_at is None
+    )
     return View(breaker, judged, standing, usage, caps)
 
 
@@ -79,7 +87,7 @@ def climate(
         others_do = heard.successes >= breakers.HEALTHY_AFTER and heard.successes > heard.failures
         return Climate.UNKNOWN if others_do else Climate.TROUBLED
     since = now - rule.memory
-    if struck_since and tally(runs, since).successes and not tally(runs, struck_since).successes:
+    if struck_since and not tally(runs, struck_since).successes:
         return Climate.DOUBTFUL
     return Climate.HEALTHY if breakers.healthy(runs, since) else Climate.UNKNOWN
 
@@ -110,15 +118,18 @@ def _waits_for(seen: View) -> str:
         return f"the workflow works again and is let go by steps: {flying} of {places} clones are in flight"
     if seen.judged.forced:
         return f"a person holds the workflow back: {seen.standing.detail}"
-    if seen.caps.places and seen.usage.in_flight >= seen.caps.places:
+    if seen.caps.places and seen.usage.trying >= seen.caps.places:
         return f"the workflow fails: {seen.standing.detail}; a clone is trying it now"
     canary = seen.standing.next_canary_at
     when = f"; one clone tries it at {canary:%H:%M:%S} UTC or later" if canary else ""
     return f"the workflow fails: {seen.standing.detail}{when}"
 
 
-def choose(waiting: Iterable[tuple[str, datetime]], views: Mapping[str, View], most: int) -> list[int]:
-    """Return which of those that wait may go now: whoever failed first, as far as their workflows have room.
+def choose(waiting: Sequence[tuple[str, datetime]], views: Mapping[str, View], most: int) -> list[int]:
+    """Return which of those that wait may go now, as far as their workflows have room.
+
+    The workflows take turns, so that one with thousands does not hold up one with a single failure; of each goes
+    first what failed first.
 
     Args:
         waiting: the workflow and the time of failure of each.
@@ -128,13 +139,17 @@ def choose(waiting: Iterable[tuple[str, datetime]], views: Mapping[str, View], m
     Returns:
         positions in `waiting`, in the order in which they may go.
     """
-    usage = {workflow: seen.usage for workflow, seen in views.items()}
-    queue = sorted(enumerate(waiting), key=lambda each: (each[1][1], each[0]))
+    queues: defaultdict[str, deque[int]] = defaultdict(deque)
+    for position in sorted(range(len(waiting)), key=lambda each: (waiting[each][1], each)):
+        queues[waiting[position][0]].append(position)
+    turns = [(0, waiting[queue[0]][1], name) for name, queue in queues.items()]
+    heapify(turns)
     chosen: list[int] = []
-    for position, (workflow, _) in queue:
-        if len(chosen) >= most:
-            break
-        if budget.objection(views[workflow].caps, usage[workflow]) is None:
-            chosen.append(position)
-            usage = {name: budget.one_more(each, mine=name == workflow) for name, each in usage.items()}
+    while turns and len(chosen) < most:
+        had, _, name = heappop(turns)
+        seen = views[name]
+        if budget.objection(seen.caps, budget.more(seen.usage, had, len(chosen))) is None:
+            chosen.append(queues[name].popleft())
+            if queues[name]:
+                heappush(turns, (had + 1, waiting[queues[name][0]][1], name))
     return chosen

@@ -111,22 +111,36 @@ class Standing:
     detail: str
 
 
-def judge(breaker: Breaker, runs: Sequence[Run], now: datetime, rule: Rule) -> Breaker:
-    """Return the breaker as it should be by what is known now; the same object when nothing changes."""
+def judge(
+    breaker: Breaker, runs: Sequence[Run], now: datetime, rule: Rule, known_until: datetime | None = None
+) -> Breaker:
+    """Return the breaker as it should be by what is known now; the same object when nothing changes.
+
+    Args:
+        breaker: as it is stored.
+        runs: that ended lately.
+        now: by the Redis server's clock.
+        rule: when it opens and how it closes.
+        known_until: up to when completed runs are known as well as failed ones; None when nobody tells them
+            apart. What failed later is no reason to open it yet: what completed beside it is not known.
+    """
+    compared = [run for run in runs if known_until is None or run.ended_at <= known_until]
     for _ in Mode:  # what ended while nobody looked may open it, close it and open it again
-        judged = _step(breaker, runs, now, rule)
+        judged = _step(breaker, runs, compared, now, rule)
         if judged is breaker:
             break
         breaker = judged
     return breaker
 
 
-def _step(breaker: Breaker, runs: Sequence[Run], now: datetime, rule: Rule) -> Breaker:
+def _step(
+    breaker: Breaker, runs: Sequence[Run], compared: Sequence[Run], now: datetime, rule: Rule
+) -> Breaker:
     if breaker.forced or not rule.failures:
         return breaker
     match breaker.mode:
         case Mode.CLOSED:
-            heard = tally(runs, _after(breaker.since, now - rule.memory))
+            heard = tally(compared, _after(breaker.since, now - rule.memory))
             if heard.score >= rule.threshold:
                 return _moved(breaker, Mode.OPEN, now, heard.in_words, trouble_since=now)
         case Mode.OPEN:
@@ -136,9 +150,10 @@ def _step(breaker: Breaker, runs: Sequence[Run], now: datetime, rule: Rule) -> B
                 return _moved(breaker, Mode.CLOSING, works_since, "a run completed again")
         case Mode.CLOSING:
             breaker = _count_canaries(breaker, runs)
+            failing = tally(compared, breaker.since)
+            if failing.score >= rule.threshold:
+                return _moved(breaker, Mode.OPEN, now, failing.in_words)
             heard = tally(runs, breaker.since)
-            if heard.score >= rule.threshold:
-                return _moved(breaker, Mode.OPEN, now, heard.in_words)
             if heard.successes >= rule.full_after or _long_calm(breaker, heard, now, rule):
                 closed = replace(breaker, trouble_since=None, canaries_failed=0, tried_at=None)
                 return _moved(closed, Mode.CLOSED, now, "")

@@ -82,6 +82,8 @@ class Usage:
         made, all_made: clones within the window.
         made_lately: clones of all workflows within 5 minutes.
         in_flight, all_in_flight: clones that have not ended, calls in doubt included.
+        trying: of the workflow's clones in flight, those that have been so for no longer than its breaker waits for
+            one: one that hangs must not keep the next canary back for a day.
     """
 
     runs: int = 0
@@ -92,6 +94,7 @@ class Usage:
     made_lately: int = 0
     in_flight: int = 0
     all_in_flight: int = 0
+    trying: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,9 @@ class Caps:
     places: int | None = None
 
 
-def caps(mine: WorkflowLimits, all_of_us: Limits, usage: Usage, places: int | None) -> Caps:
+def caps(
+    mine: WorkflowLimits, all_of_us: Limits, usage: Usage, places: int | None, *, has_waited: bool = False
+) -> Caps:
     """Return the caps that follow from what is known of runs.
 
     Args:
@@ -119,11 +124,12 @@ def caps(mine: WorkflowLimits, all_of_us: Limits, usage: Usage, places: int | No
         all_of_us: of all workflows.
         usage: what is known.
         places: clones that the workflow's breaker lets be in flight; None for any number.
+        has_waited: whether it is for one that waited: those leave some of the pace to all others.
     """
     pace = None
     if all_of_us.pace:
         pace = max(all_of_us.pace_floor, math.ceil(all_of_us.pace * usage.busiest))
-        if places is not None:
+        if places is not None or has_waited:
             pace = math.ceil(pace * TROUBLED_SHARE)
     return Caps(
         in_flight=mine.in_flight or None,
@@ -151,15 +157,16 @@ def free(cap: Caps, usage: Usage) -> int:
     return max(0, min((left for _, left in _checks(cap, usage)), default=UNLIMITED))
 
 
-def one_more(usage: Usage, *, mine: bool) -> Usage:
-    """Return the usage after one more clone: of this workflow, or of another one."""
+def more(usage: Usage, of_mine: int, of_all: int) -> Usage:
+    """Return the usage after so many clones more, of which so many are of this workflow."""
     return replace(
         usage,
-        made=usage.made + mine,
-        in_flight=usage.in_flight + mine,
-        all_made=usage.all_made + 1,
-        made_lately=usage.made_lately + 1,
-        all_in_flight=usage.all_in_flight + 1,
+        made=usage.made + of_mine,
+        in_flight=usage.in_flight + of_mine,
+        trying=usage.trying + of_mine,
+        all_made=usage.all_made + of_all,
+        made_lately=usage.made_lately + of_all,
+        all_in_flight=usage.all_in_flight + of_all,
     )
 
 
@@ -167,7 +174,7 @@ def _checks(cap: Caps, usage: Usage) -> list[tuple[Limit, int]]:
     """Return how many clones more each limit allows; below the workflow's floor no budget counts."""
     below_floor = cap.floor - usage.made
     checks = (
-        (Limit.WORKFLOW_FAILING, usage.in_flight, cap.places, 0),
+        (Limit.WORKFLOW_FAILING, usage.trying, cap.places, 0),
         (Limit.WORKFLOW_IN_FLIGHT, usage.in_flight, cap.in_flight, 0),
         (Limit.IN_FLIGHT, usage.all_in_flight, cap.all_in_flight, 0),
         (Limit.WORKFLOW_BUDGET, usage.made, cap.made, below_floor),

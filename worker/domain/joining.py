@@ -164,13 +164,22 @@ def judge(
     )
     version = [each for each in reading.executions if each.workflow_version_uuid == run.workflow_version_uuid]
     varied = any(each.fingerprint not in ("", run.fingerprint) for each in version)
-    if varied and (shows_root or complete):
+    if varied and (complete or (shows_root and _shows_a_period(lineage, run, reading, skew))):
         return Judgement(True, f"{proof}; others of the workflow have other payloads")
     if complete:
         how_far = f"read back to {reading.since:%Y-%m-%d %H:%M} UTC" if reading.since else "read to its end"
         evidence = f"{proof}; the list, {how_far}, shows no other run of the workflow"
         return Judgement(has_been_there, evidence, too_early=not has_been_there)
     return Judgement(False, "the list was not read far enough back to show whether others share its payload")
+
+
+def _shows_a_period(lineage: Lineage, run: Execution, reading: Reading, skew: timedelta) -> bool:
+    """Whether an ordinary run that comes again and again, as often as this would, had to show before the failure."""
+    if reading.since is None or run.created_at is None:
+        return reading.since is None
+    root = next((each.created_at for each in reading.executions if each.uuid == lineage.root), None)
+    began_at = root or lineage.root_failed_at + skew
+    return reading.since <= began_at - 2 * (run.created_at - began_at) - SLACK
 
 
 def _is_younger(run: Execution, failed: Execution) -> bool:

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from worker.domain.executions import Execution
 from worker.domain.failures import Signature
+from worker.domain.logs import LOG_RULE
 from worker.domain.policy import History
 
 
@@ -91,12 +92,14 @@ class Intent:
         of: the execution the call is for.
         at: when it was recorded.
         lease_until: from here on nobody may send; the call's outcome is unresolved.
+        doubted: whether the call's outcome was unknown at some time: a clone may show up late.
     """
 
     token: str
     of: str
     at: datetime
     lease_until: datetime
+    doubted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +196,11 @@ class Lineage:
         return tuple(dict.fromkeys((self.root, *(attempt.clone for attempt in self.attempts))))
 
     @property
+    def is_held_by_its_log(self) -> bool:
+        """Whether a rule about its log holds it: an intent it still has is settled, no call is in doubt."""
+        return self.state is State.HELD and self.reason == LOG_RULE
+
+    @property
     def history(self) -> History:
         """What the policy needs to know."""
         last_delay = self.attempts[-1].delay if self.attempts else None
@@ -203,6 +211,7 @@ class Lineage:
             last_delay,
             self.strikes,
             self.signature,
+            self.struck_since,
         )
 
     def may_have_made(self, execution: Execution, skew: timedelta, margin: timedelta) -> bool:
@@ -210,16 +219,17 @@ class Lineage:
 
         While the call is in doubt that is any execution of the same version and payload created since
         the intent. A held lineage stopped looking when it was held; what was created later is not its
-        clone. An execution without a creation time may always be it.
+        clone. One that a rule about its log holds had settled its calls before. An execution without a
+        creation time may always be it.
 
         Args:
             execution: as the API shows it.
             skew: the API's clock minus ours.
             margin: what the clocks may disagree by beyond that.
         """
-        if self.intent is None or not execution.could_be_clone_of(
-            self.workflow_version_uuid, self.fingerprint
-        ):
+        if self.intent is None or self.is_held_by_its_log:
+            return False
+        if not execution.could_be_clone_of(self.workflow_version_uuid, self.fingerprint):
             return False
         if execution.created_at is None:
             return True

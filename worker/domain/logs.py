@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+LOG_RULE = "log_rule"
+"""The reason of a lineage that a rule about its failed run's log stopped or holds."""
+
 
 class Then(StrEnum):
     """What happens to a failure whose log a rule matches."""

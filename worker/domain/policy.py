@@ -56,7 +56,7 @@ class Climate(StrEnum):
     TROUBLED = "troubled"
     """Its breaker is not closed: this failure is most likely the workflow's."""
     DOUBTFUL = "doubtful"
-    """Usually others run, but none of them completed since this failure came up first."""
+    """Nothing of it completed since this failure came up first: nobody shows that it works for others."""
 
 
 class Rule(StrEnum):
@@ -205,6 +205,7 @@ class History:
         last_delay: the delay before the newest attempt, for decorrelated jitter; None before the first.
         strikes: equal failures in a row, the newest included.
         signature: of the newest failure; None when the API does not tell.
+        struck_since: when the first of these equal failures happened; None when the newest is the first.
     """
 
     attempts: int
@@ -213,6 +214,7 @@ class History:
     last_delay: timedelta | None = None
     strikes: int = 1
     signature: Signature | None = None
+    struck_since: datetime | None = None
 
 
 def delay_before(policy: Policy, attempt: int) -> timedelta:
@@ -292,11 +294,11 @@ def decide(
     The delay counts from the last failure, not from when it was noticed; an attempt whose time has
     passed already is due now.
     """
-    objection = may_start(history, policy, now) or _struck_out(history, policy, climate)
+    objection = may_start(history, policy, now) or _struck_out(history, policy, now, climate)
     if objection:
         return objection
     attempt = history.attempts + 1
-    if policy.prompt and climate is Climate.HEALTHY and history.strikes < 2:  # noqa: PLR2004
+    if policy.prompt and climate is Climate.HEALTHY and _is_new(history):
         delay, rule = NO_DELAY, Rule.PROMPT
         why = "at once: other runs of this workflow complete"
     else:
@@ -306,9 +308,15 @@ def decide(
     closed = policy.calendar.objection(due_at)
     if closed:
         rule, why = Rule.CALENDAR, f"not during {closed}"
-        due_at = opening(policy.calendar, due_at, random)
+        due_at = opening(policy.calendar, due_at, ends_at(history, policy), random)
         delay = due_at - history.last_failed_at
     return _past_the_end(history, policy, due_at) or RetryAt(attempt, due_at, delay, rule, why)
+
+
+def _is_new(history: History) -> bool:
+    """Whether this is the first failure, or is known to be another one than the last."""
+    known = not history.attempts or history.signature is not None
+    return known and history.strikes < 2  # noqa: PLR2004
 
 
 def strikes_after(strikes: int, climate: Climate, *, same: bool) -> int:
@@ -360,24 +368,37 @@ def _past_the_end(history: History, policy: Policy, starts_at: datetime) -> Give
     return None
 
 
-def _struck_out(history: History, policy: Policy, climate: Climate) -> GiveUp | None:
+def _struck_out(history: History, policy: Policy, now: datetime, climate: Climate) -> GiveUp | None:
     """Return the end of a lineage that fails the same way again and again, while its workflow works."""
-    if not policy.strikes or history.strikes < policy.strikes:
+    if not policy.strikes or history.strikes < policy.strikes or climate is Climate.TROUBLED:
         return None
-    if climate in (Climate.TROUBLED, Climate.DOUBTFUL):
-        return None  # others fail as well, or nobody knows: it may be the workflow's trouble and pass
+    since = history.struck_since or history.last_failed_at
+    if climate is Climate.DOUBTFUL and now - since < patience(policy) / 4:
+        return None  # nobody shows that it works for others: what is down for a while must have time to come back
     where = f": {history.signature.in_words}" if history.signature else ""
     return GiveUp(GiveUpReason.DETERMINISTIC, f"the same failure {history.strikes} times in a row{where}")
 
 
-def opening(calendar: Calendar, moment: datetime, random: Random) -> datetime:
-    """Return a moment soon after the next opening: what waited over night must not start in one second."""
+def patience(policy: Policy) -> timedelta:
+    """Return how long all attempts wait together.
+
+    >>> str(patience(Policy()))
+    '5:25:00'
+    """
+    delays = (delay_before(policy, attempt) for attempt in range(1, policy.max_attempts + 1))
+    return sum(delays, NO_DELAY)
+
+
+def opening(calendar: Calendar, moment: datetime, until: datetime, random: Random) -> datetime:
+    """Return a moment soon after the next opening: what waited over night must not start in one second.
+
+    Never later than `until` when it opens before that; just after `until` when it does not.
+    """
     opens = calendar.next_open(moment)
-    if opens is None:
-        return datetime.max.replace(tzinfo=moment.tzinfo)
-    closes = calendar.next_closed(opens)
-    most = min(LONGEST_SPREAD, (closes - opens) / 4) if closes else LONGEST_SPREAD
-    return opens + most * random()
+    if opens is None or opens > until:
+        return until + timedelta(milliseconds=100)
+    closes = min(calendar.next_closed(opens) or until, until)
+    return opens + min(LONGEST_SPREAD, (closes - opens) / 4) * random()
 
 
 def _backoff_in_words(policy: Policy, attempt: int) -> str:

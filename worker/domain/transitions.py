@@ -290,7 +290,8 @@ def unresolve(
 ) -> Change:
     """The call may have made a clone: nothing is sent until that is known."""
     intent = _intent(lineage)
-    after = _move(lineage, State.UNRESOLVED, now, reason, detail)
+    doubted = replace(intent, doubted=True)
+    after = _move(lineage, State.UNRESOLVED, now, reason, detail, intent=doubted)
     facts: dict[str, Fact] = {
         "execution_uuid": intent.of,
         "attempt": lineage.next_attempt,
@@ -313,10 +314,11 @@ def stand_alone(
 ) -> Change:
     """A person says that a held failure is to be retried: its attempt is due when the policy has it.
 
-    Only where no retry call is on record; where one is, `accept` or `not_delivered` settles it.
+    Only where no retry call is in doubt; where one is, `accept` or `not_delivered` settles it.
     """
-    if lineage.state is not State.HELD or lineage.intent is not None:
-        raise IllegalTransitionError(f"{lineage.root}: not held for being somebody's clone")
+    in_doubt = lineage.intent is not None and not lineage.is_held_by_its_log
+    if lineage.state is not State.HELD or in_doubt:
+        raise IllegalTransitionError(f"{lineage.root}: not held, or for a call that may have made a clone")
     decided = _decided(lineage, decision, policy, policy_name, now)
     after = replace(decided.after, reason=DECIDED_BY_PERSON, detail=detail, overruled=lineage.failing)
     return replace(decided, after=after)
@@ -400,6 +402,29 @@ def fail_again(
         decided = _ends_as(failed, lineage.ended_before, now)
     ran = _clone_ended(lineage, failed_at, Ended.CLONE_FAILED, Ended.FAILED)
     return Change(lineage, decided.after, (Event("attempt_failed", facts), *decided.events), ran=ran)
+
+
+def run_is_gone(
+    lineage: Lineage, decision: RetryAt | GiveUp, *, now: datetime, policy: Policy, policy_name: str
+) -> Change:
+    """The run that someone else made is not there any more: go on as if it had never been made.
+
+    The policy decides anew about the failure that it was a retry of. Where the lineage had ended before, it
+    ends as it did then, whatever is decided.
+    """
+    if lineage.state is not State.RUNNING or not lineage.newest.joined:
+        raise IllegalTransitionError(f"{lineage.root}: does not watch a run of someone else")
+    note = f"the run {lineage.newest.clone} that someone else made is not there any more"
+    left = replace(lineage, attempts=_ended(lineage, now, "unknown"), missing_since=None)
+    if lineage.ended_before:
+        decided = _ends_as(left, lineage.ended_before, now, note)
+    elif isinstance(decision, RetryAt):
+        told = replace(decision, why=_and(decision.why, note))
+        decided = _decided(left, told, policy, policy_name, now)
+    else:
+        given_up = replace(decision, detail=_and(decision.detail, note))
+        decided = _decided(left, given_up, policy, policy_name, now)
+    return replace(decided, before=lineage)
 
 
 def struck_since(lineage: Lineage, failed: Execution) -> datetime | None:
@@ -497,14 +522,14 @@ def _decided(
     return Change(lineage, after, (Event(name, facts),))
 
 
-def _ends_as(lineage: Lineage, ending: Ending, now: datetime) -> Change:
-    """End for the reason for which it had ended before someone else retried it."""
+def _ends_as(lineage: Lineage, ending: Ending, now: datetime, note: str = "") -> Change:
+    """End for the reason for which it had ended before someone else retried it; the event tells the note."""
     name = "retry_rejected" if ending.state is State.REJECTED else "retries_exhausted"
     facts: dict[str, Fact] = {
         "execution_uuid": lineage.failing,
         "attempt": lineage.made,
         "reason": ending.reason,
-        "detail": ending.detail,
+        "detail": _and(ending.detail, note),
     }
     after = _move(lineage, ending.state, now, ending.reason, ending.detail)
     return Change(lineage, after, (Event(name, facts),))
@@ -563,6 +588,10 @@ def _clone_ended(lineage: Lineage, at: datetime, ours: Ended, joined: Ended) -> 
     if lineage.state is not State.RUNNING:
         return None
     return EndedRun(lineage.newest.clone, joined if lineage.newest.joined else ours, at)
+
+
+def _and(words: str, note: str) -> str:
+    return "; ".join(each for each in (words, note) if each)
 
 
 def _iso(moment: datetime) -> str:

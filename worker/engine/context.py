@@ -75,6 +75,11 @@ class Options:
     look_again: timedelta = timedelta(minutes=10)
 
     @property
+    def surveys(self) -> bool:
+        """Whether completed runs are known."""
+        return self.survey and self.lists and self.newest_first
+
+    @property
     def token_bucket(self) -> Rate | None:
         """How fast retry calls may leave; None = as fast as they come."""
         return Rate(self.rate, self.burst) if self.rate else None
@@ -111,7 +116,13 @@ class Context:
 
     def __post_init__(self) -> None:
         """Put the gate before the API, and the desk before the ledger."""
-        self.desk = Desk(self.ledger, lambda: self.policies, lambda: self.options.limits, self.log)
+        self.desk = Desk(
+            self.ledger,
+            lambda: self.policies,
+            lambda: self.options.limits,
+            self.log,
+            counts_runs=lambda: self.options.surveys,
+        )
         self.calls = Gatekeeper(self.api, self.ledger, self.log, lists=lambda: self.options.lists)
 
     def now(self) -> datetime:

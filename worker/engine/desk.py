@@ -7,7 +7,9 @@ its own counts again.
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -25,6 +27,7 @@ from worker.ledger import Admission, Ledger, Rate
 from worker.ledger.workflows import MOST_RUNS, BreakerTold, Known
 
 FRESH_FOR = timedelta(seconds=1)
+FORGOTTEN_AFTER = timedelta(minutes=5)
 _CANARY_FAILED = "workflow_canary_failed"
 _EVENTS = {
     Mode.OPEN: "workflow_breaker_opened",
@@ -56,45 +59,67 @@ class Desk:
     """The knowledge of one process."""
 
     def __init__(
-        self, ledger: Ledger, policies: Callable[[], PolicyBook], limits: Callable[[], Limits], log: Any
+        self,
+        ledger: Ledger,
+        policies: Callable[[], PolicyBook],
+        limits: Callable[[], Limits],
+        log: Any,
+        *,
+        counts_runs: Callable[[], bool] = lambda: True,
     ) -> None:
         self._ledger = ledger
         self._policies = policies
-        self._limits = limits
+        self._limits_set = limits
         self._log = log
+        self._counts_runs = counts_runs
         self._known: dict[str, Known] = {}
         self._read_at_s: dict[str, float] = {}
+        self._looking = asyncio.Lock()
+        # Clones about to be made since a workflow was read: its own, and of all when it was read.
+        self._made: defaultdict[str, int] = defaultdict(int)
+        self._made_of_all = 0
+        self._of_all_when_read: dict[str, int] = {}
 
     async def look(self, workflows: Iterable[Workflow], *, fresh: bool = False) -> None:
         """Know these workflows: read what is not `FRESH_FOR` (or all of it), and judge their breakers."""
         wanted = {each.key: each for each in workflows}
-        fresh_since_s = time.monotonic() - FRESH_FOR.total_seconds()
-        stale = [key for key in wanted if fresh or self._read_at_s.get(key, float("-inf")) < fresh_since_s]
-        if not stale:
-            return
-        if len(self._known) > len(wanted) + 1000:
-            self._known.clear()
-            self._read_at_s.clear()
-        read_at_s = time.monotonic()
-        self._known |= await self._ledger.workflows.look(stale, self._limits().window)
-        self._read_at_s |= dict.fromkeys(stale, read_at_s)
-        for key in stale:
-            await self._judge(wanted[key])
+        async with self._looking:  # who comes second finds what the first has read
+            now_s = time.monotonic()
+            oldest_s = float("inf") if fresh else now_s - FRESH_FOR.total_seconds()
+            stale = [key for key in wanted if self._read_at_s.get(key, float("-inf")) < oldest_s]
+            if not stale:
+                return
+            self._forget(now_s - FORGOTTEN_AFTER.total_seconds())
+            pauses = {key: self.policy(wanted[key]).breaker.longest_pause for key in stale}
+            of_all = self._made_of_all
+            self._known |= await self._ledger.workflows.look(stale, self._limits().window, pauses)
+            for key in stale:
+                self._read_at_s[key], self._of_all_when_read[key] = now_s, of_all
+                self._made.pop(key, None)
+                await self._judge(wanted[key])
+
+    def _forget(self, before_s: float) -> None:
+        """Forget what nobody has asked for lately; whoever looked a moment ago still needs it."""
+        for key in [key for key, at_s in self._read_at_s.items() if at_s < before_s]:
+            for of_each in (self._known, self._read_at_s, self._of_all_when_read, self._made):
+                of_each.pop(key, None)
 
     def view(self, workflow: Workflow, failed_at: datetime | None = None) -> View:
         """Return what is known of a workflow for a run of it that failed at `failed_at`; after `look`.
 
         None for the failures that wait: those from before the workflow recovered.
         """
-        known = self._known[workflow.key]
+        key, known = workflow.key, self._known[workflow.key]
+        of_all = self._made_of_all - self._of_all_when_read[key]
         return admission.view(
             known.breaker,
             known.runs,
-            known.usage,
+            budget.more(known.usage, self._made[key], of_all),
             self.policy(workflow),
             self._limits(),
             now=self._ledger.clock.now(),
             failed_at=failed_at,
+            known_until=known.surveyed_at,
         )
 
     def climate(
@@ -112,14 +137,19 @@ class Desk:
 
     def made(self, workflow: Workflow) -> None:
         """Take in that a clone of the workflow is about to be made."""
-        self._known = {
-            key: replace(known, usage=budget.one_more(known.usage, mine=key == workflow.key))
-            for key, known in self._known.items()
-        }
+        self._made[workflow.key] += 1
+        self._made_of_all += 1
 
     def admission(self, workflow: Workflow, seen: View, rate: Rate | None) -> Admission:
         """Return what an intent of the workflow is held against."""
-        return Admission(workflow.key, seen.judged.version, seen.caps, self._limits().window, rate)
+        return Admission(
+            workflow.key,
+            seen.judged.version,
+            seen.caps,
+            self._limits().window,
+            self.policy(workflow).breaker.longest_pause,
+            rate,
+        )
 
     def in_words(self, limit: Limit, seen: View) -> str:
         """Return why a clone has to wait, with the figures."""
@@ -127,7 +157,15 @@ class Desk:
 
     def policy(self, workflow: Workflow) -> Policy:
         """Return the policy in force for a workflow."""
-        return self._policies().for_workflow(workflow.uuid, workflow.name)[0]
+        policy, _ = self._policies().for_workflow(workflow.uuid, workflow.name)
+        if self._counts_runs():
+            return policy
+        return replace(policy, limits=replace(policy.limits, share=0))
+
+    def _limits(self) -> Limits:
+        """Return the limits in force: no share of runs where only those that fail are known."""
+        limits = self._limits_set()
+        return limits if self._counts_runs() else replace(limits, share=0)
 
     async def tell(self, workflow: Workflow, before: Breaker, after: Breaker, **facts: str) -> bool:
         """Store a breaker and say so; False when someone else changed it meanwhile."""
@@ -152,4 +190,4 @@ class Desk:
             if await self.tell(workflow, known.breaker, seen.judged):
                 self._known[workflow.key] = replace(known, breaker=seen.judged)
             else:
-                del self._read_at_s[workflow.key]  # someone else was first: read it again next time
+                self._read_at_s[workflow.key] = 0  # someone else was first: read it again next time

@@ -14,7 +14,7 @@ from typing import Any
 from worker.domain import joining, transitions
 from worker.domain.executions import Execution, Status
 from worker.domain.health import Ended, Run
-from worker.domain.policy import History, RetryAt, decide
+from worker.domain.policy import History, RetryAt, decide, ends_at
 from worker.domain.transitions import Change, Hold
 from worker.engine.context import CLOCK_MARGIN, TURN_LEASE, Context
 from worker.engine.desk import Workflow
@@ -125,7 +125,7 @@ def begin_lineage(
     decision = hold or decide(History(0, failed_at, failed_at), policy, seen_at, ctx.random, climate)
     late = seen_at - failed_at > 2 * ctx.options.discovery_interval + CLOCK_MARGIN
     if isinstance(decision, RetryAt) and late:
-        decision = _after_a_look(ctx, execution, decision, seen_at)
+        decision = _after_a_look(ctx, execution, decision, failed_at, seen_at)
     return transitions.discover(
         execution,
         failed_at=failed_at,
@@ -138,12 +138,16 @@ def begin_lineage(
     )
 
 
-def _after_a_look(ctx: Context, execution: Execution, decision: RetryAt, seen_at: datetime) -> RetryAt:
+def _after_a_look(
+    ctx: Context, execution: Execution, decision: RetryAt, failed_at: datetime, seen_at: datetime
+) -> RetryAt:
     """Put off the attempt of a failure that was noticed late until the survey has read the list once.
 
     Nobody watched meanwhile: someone may have retried it by hand long ago.
     """
+    policy, _ = ctx.policies.for_workflow(execution.workflow_uuid, execution.workflow_name)
     due_at = seen_at + ctx.options.discovery_interval + CLOCK_MARGIN
+    due_at = min(due_at, ends_at(History(0, failed_at, failed_at), policy))
     if decision.due_at >= due_at or not may_join(ctx, execution):
         return decision
     why = "noticed late: whether someone else retried it is looked for first"

@@ -28,8 +28,6 @@ MAY_BE_RETRIED = "may_be_retried"
 _JUST_AFTER = timedelta(seconds=1)
 PATIENCE = timedelta(minutes=10)
 """How long a failure waits for a list that cannot be read; then it begins a lineage of its own."""
-_CONCLUDED = frozenset({"no_clone_found", "unclear_taken_as_no_clone", transitions.DECIDED_BY_PERSON})
-"""Reasons of a lineage of which it was concluded that its call made no clone."""
 
 
 @dataclass(slots=True)
@@ -112,7 +110,7 @@ async def look(ctx: Context, runs: Sequence[Execution]) -> Joins:
 def may_join(ctx: Context, run: Execution) -> bool:
     """Whether a run's workflow takes retries of others into account, as far as is known of its key."""
     options = ctx.options
-    if not (run.fingerprint and options.lists and options.survey and options.newest_first):
+    if not (run.fingerprint and options.surveys):
         return False
     policy, _ = ctx.policies.for_workflow(run.workflow_uuid, run.workflow_name)
     return policy.join and not ctx.shared_keys.knows(key_of(run), ctx.now())
@@ -202,8 +200,8 @@ def _is_ours_after_all(ctx: Context, lineage: Lineage, run: Execution) -> bool:
 
     A call may take effect long after it was given up. As someone else's, its clone would allow one more.
     """
-    concluded = lineage.state is State.SCHEDULED and lineage.reason in _CONCLUDED
-    return concluded and lineage.may_have_made(run, ctx.calls.skew, CLOCK_MARGIN)
+    doubted = lineage.state is State.SCHEDULED and lineage.intent is not None and lineage.intent.doubted
+    return doubted and lineage.may_have_made(run, ctx.calls.skew, CLOCK_MARGIN)
 
 
 def _leave_alone(ctx: Context, found: _Candidate, judged: Judgement) -> None:

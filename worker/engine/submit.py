@@ -21,7 +21,7 @@ from worker.domain.delivery import (
 )
 from worker.domain.executions import Execution, Status
 from worker.domain.lineage import Lineage, State
-from worker.domain.logs import Then
+from worker.domain.logs import LOG_RULE, Then
 from worker.domain.policy import Policy, Rule, ends_at, may_start, opening
 from worker.domain.transitions import CONFLICT, Change, IllegalTransitionError
 from worker.engine.context import Context
@@ -33,7 +33,6 @@ from worker.kinetic import KineticError, NotFound
 from worker.ledger import LedgerError, Outcome
 
 CALENDAR = Rule.CALENDAR.value
-LOG_RULE = "log_rule"
 _JUST_AFTER = timedelta(milliseconds=100)
 MOST_CONFLICTS = 5
 """Conflicts in a row after which a failed execution is taken for one that cannot be retried."""
@@ -105,10 +104,9 @@ class _Submission:
         if self.under_way and not calls.answers_lately:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.ended.wait(), options.slow_start.total_seconds())
-        limit = options.submit_batch if calls.answers_lately else 1
         claim = await self.ctx.ledger.claim(
             State.SCHEDULED,
-            limit=limit,
+            limit=options.submit_batch,
             hide_for=options.batch_budget * 2,
             lease=options.submit_lease,
             rate=options.token_bucket,
@@ -125,8 +123,23 @@ class _Submission:
                 self.ctx.log.error("record_unreadable", detail=str(each))
         lineages = [each for each in found.values() if isinstance(each, Lineage)]
         await self.ctx.desk.look(map(Workflow.of, lineages))
+        if not calls.answers_lately:
+            lineages = await self._first_of(lineages)
         self.under_way += len(lineages)
         return lineages
+
+    async def _first_of(self, lineages: Sequence[Lineage]) -> list[Lineage]:
+        """Return those that have to wait anyhow and one of the others; give the rest back."""
+
+        def waits(lineage: Lineage) -> bool:
+            return self.ctx.desk.view(Workflow.of(lineage), lineage.last_failed_at).objection is not None
+
+        waiting: list[Lineage] = []
+        going: list[Lineage] = []
+        for each in lineages:
+            (waiting if waits(each) else going).append(each)
+        await self.give_back(going[1:])
+        return [*waiting, *going[:1]]
 
     async def give_back(self, lineages: Sequence[Lineage]) -> None:
         """Let others claim what was not begun."""
@@ -155,7 +168,7 @@ class _Submission:
             return
         if await self._has_to_wait(lineage, policy, now):
             return
-        if lineage.reason == CONFLICT and not await self._still_failed(lineage):
+        if lineage.conflicts and not await self._still_failed(lineage):
             return
         if not await self._log_allows(lineage, policy):
             return
@@ -165,7 +178,8 @@ class _Submission:
         """Ask the failed run's log where the policy has rules; end or hold the lineage by what it says."""
         if lineage.overruled == lineage.failing:
             return True
-        rule = await read_rules(self.ctx, lineage.failing, policy.log_rules)
+        stamp = lineage.failure_stamp
+        rule = await read_rules(self.ctx, lineage.failing, policy.log_rules, failed_at=stamp)
         if rule is None or rule.then is Then.RETRY:
             return True
         detail = f'the log of {lineage.failing} matches the rule "{rule.name}"'
@@ -211,8 +225,7 @@ class _Submission:
         ctx = self.ctx
         closed = policy.calendar.objection(now)
         if closed:
-            over_at = ends_at(lineage.history, policy) + _JUST_AFTER  # rules may exclude each other
-            due_at = min(opening(policy.calendar, now, ctx.random), over_at)
+            due_at = opening(policy.calendar, now, ends_at(lineage.history, policy), ctx.random)
             detail = f"not during {closed}"
             await ctx.commit(
                 transitions.defer(lineage, reason=CALENDAR, detail=detail, now=now, due_at=due_at)

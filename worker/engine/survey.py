@@ -3,10 +3,14 @@
 Failures are noticed by `discover`; a list of failures alone does not tell whether one run of three failed,
 or one of three hundred. Without this (`DISCOVERY_SURVEY=false`, or no list) the breaker knows failures and
 our own clones only.
+
+The list is in order of creation, and what counts is when runs ended. So most readings go back to the oldest
+run that was still under way; every `sweep` one goes back over an hour more, for those that took longer.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,14 +19,51 @@ from worker.domain.executions import Execution, Status
 from worker.engine.context import CLOCK_MARGIN, TURN_LEASE, Context
 from worker.engine.desk import Workflow
 from worker.engine.joining import join_in
-from worker.kinetic import KineticError
+from worker.kinetic import KineticError, Page
 from worker.ledger.clock import from_ms, to_ms, whole_ms
-from worker.ledger.workflows import REMEMBER_COMPLETED
+from worker.ledger.workflows import REMEMBER_COMPLETED, SURVEY, read_through
 
-JOB = "survey"
+JOB = SURVEY
 MOST_PAGES = 20
 """Read at most in one turn: of a platform that does more than these hold in half a minute, a sample is
 enough."""
+MOST_PAGES_OF_A_SWEEP = 100
+FARTHEST_HEAD = timedelta(hours=1)
+"""A reading that is no sweep goes back over runs that are under way for no longer than this: one that hangs
+must not make every reading a long one."""
+
+
+@dataclass(slots=True)
+class _Reading:
+    """One reading of the list: what it set out to do, and what it has met so far.
+
+    Attributes:
+        began_at: when it began.
+        reach: how far back it reads, by creation.
+        enough: how far back it has to come to know every completed run that ended since the last reading.
+        lately: how far back it has to come to know those that were over within an interval: all of most
+            workflows. One whose runs take longer is no reason to judge the others by their failures alone.
+        longest_run: how long the longest run took that is known to have ended; a sweep finds out anew.
+        alive_since: when the oldest run that is under way was created.
+        tells, met, through: whether it came as far as `lately`, as `enough`, and as `reach`.
+    """
+
+    began_at: datetime
+    sweep: bool
+    reach: datetime
+    enough: datetime
+    lately: datetime
+    longest_run: timedelta = timedelta(0)
+    alive_since: datetime | None = None
+    tells: bool = False
+    met: bool = False
+    through: bool = False
+    pages: int = 0
+
+    @property
+    def most_pages(self) -> int:
+        """How many pages may be read."""
+        return MOST_PAGES_OF_A_SWEEP if self.sweep else MOST_PAGES
 
 
 async def survey(ctx: Context) -> dict[str, int] | None:
@@ -37,12 +78,11 @@ async def survey(ctx: Context) -> dict[str, int] | None:
         return None
     memory: dict[str, Any] | None = None
     did = {"pages": 0, "completed": 0, "joined": 0}
-    seen: list[Execution] = []
     try:
         async with ctx.ledger.jobs.keeping(turn):
-            began_at = ctx.now()
-            longest_run = await _read(ctx, _reach(ctx, turn.memory), did, seen)
-            memory = {"longest_run_ms": whole_ms(longest_run), "read_at": to_ms(began_at)}
+            reading = _plan(ctx, turn.memory)
+            seen = await _read(ctx, reading, did)
+            memory = _remember(ctx, turn.memory, reading)
             did["joined"] = await join_in(ctx, seen)
             await _judge_breakers(ctx)
     except KineticError as error:
@@ -54,38 +94,87 @@ async def survey(ctx: Context) -> dict[str, int] | None:
     return did
 
 
-def _reach(ctx: Context, memory: dict[str, Any]) -> datetime:
-    """Return how far back to read, by creation: over what may have completed since the last reading.
+def _plan(ctx: Context, memory: dict[str, Any]) -> _Reading:
+    """Decide how far to read: over what may have completed since the last reading, and was not taken in.
 
-    After a pause, and at first, that is far: failures from that time are noticed only now as well, and
-    someone may have retried them long ago.
+    At first that is as far as failures are taken in: someone may have retried them long ago.
     """
-    if "read_at" not in memory:
-        return ctx.now() - max(ctx.options.discovery_lookback, ctx.options.discovery_backfill)
+    now, options = ctx.now(), ctx.options
+    looks_back = now - max(options.discovery_lookback, options.discovery_backfill)
+    lately = now - 2 * options.discovery_interval - CLOCK_MARGIN
+    if "swept_at" not in memory:
+        return _Reading(now, True, looks_back, looks_back, lately)
+    sweep = now - from_ms(memory["swept_at"]) >= options.discovery_sweep
     longest_run = timedelta(milliseconds=memory["longest_run_ms"])
-    read_at = min(from_ms(memory["read_at"]), ctx.now() - ctx.options.discovery_interval)
-    return read_at - min(2 * longest_run, REMEMBER_COMPLETED) - CLOCK_MARGIN
+    alive_since = from_ms(memory["alive_since"]) if "alive_since" in memory else now
+    read_at = min(from_ms(memory["read_at"]), now - options.discovery_interval)
+    enough = read_at - min(longest_run, FARTHEST_HEAD) - CLOCK_MARGIN
+    if sweep:
+        reach = min(enough, now - REMEMBER_COMPLETED - longest_run, alive_since - CLOCK_MARGIN)
+        return _Reading(now, sweep, max(reach, min(looks_back, enough)), enough, lately)
+    reach = min(enough, max(alive_since - CLOCK_MARGIN, now - FARTHEST_HEAD))
+    return _Reading(now, sweep, reach, enough, lately, longest_run)
 
 
-async def _read(ctx: Context, reach: datetime, did: dict[str, int], seen: list[Execution]) -> timedelta:
-    """Take in what completed, add all that is `seen`; return how long the longest of the runs took."""
-    longest_run = timedelta(0)
-    async for page in ctx.calls.pages(status=None, since=reach + ctx.calls.skew):
-        did["pages"] += 1
+async def _read(ctx: Context, reading: _Reading, did: dict[str, int]) -> list[Execution]:
+    """Take in what completed, by when it ended, however long ago it was created; return all that was seen."""
+    seen: list[Execution] = []
+    async for page in ctx.calls.pages(status=None, since=reading.reach + ctx.calls.skew):
+        did["pages"] = reading.pages = reading.pages + 1
+        _note(ctx, reading, page)
         seen += page.executions
         completed = [each for each in page.executions if each.status is Status.COMPLETED and each.updated_at]
-        for each in completed:
-            if each.created_at and each.updated_at:
-                longest_run = max(longest_run, each.updated_at - each.created_at)
         ours = await ctx.ledger.owners([each.uuid for each in completed])  # their ends are told by commits
         did["completed"] += await ctx.ledger.workflows.note_completed(
             (each.workflow, each.uuid, _ended_at(ctx, each)) for each in completed if each.uuid not in ours
         )
-        oldest = page.oldest_created_at
-        behind = oldest is None or oldest - ctx.calls.skew < reach
-        if page.last or behind or did["pages"] >= MOST_PAGES or ctx.stopping():
+        if reading.through or reading.pages >= reading.most_pages or ctx.stopping():
             break
-    return longest_run
+    return seen
+
+
+def _note(ctx: Context, reading: _Reading, page: Page) -> None:
+    """Learn from a page how long runs take, and how far the reading has come."""
+    long_ago = reading.began_at - REMEMBER_COMPLETED
+    for each in page.executions:
+        if not each.created_at:
+            continue
+        if not each.status.is_final and each.status is not Status.UNKNOWN:
+            created_at = each.created_at - ctx.calls.skew
+            reading.alive_since = min(reading.alive_since or created_at, created_at)
+        elif each.status.is_final and each.updated_at and _ended_at(ctx, each) > long_ago:
+            reading.longest_run = max(reading.longest_run, each.updated_at - each.created_at)
+    oldest = page.oldest_created_at and page.oldest_created_at - ctx.calls.skew
+    at_its_end = page.last or oldest is None  # without dates nobody knows when to stop: one page has to do
+    reading.through = at_its_end or bool(oldest and oldest < reading.reach)
+    reading.met = at_its_end or bool(oldest and oldest < reading.enough)
+    reading.tells = reading.met or bool(oldest and oldest < reading.lately)
+
+
+def _remember(ctx: Context, memory: dict[str, Any], reading: _Reading) -> dict[str, Any] | None:
+    """Return what the next reading has to know; None when this one was given up.
+
+    A reading that was cut short at its last page leaves the rest to the next, which goes back as far. What
+    lies behind even the pages of a sweep is given up: nothing would ever read farther.
+    """
+    if ctx.stopping() and not reading.through:
+        return None
+    now = dict(memory)
+    now["longest_run_ms"] = whole_ms(reading.longest_run)
+    if reading.sweep:
+        now["swept_at"] = to_ms(reading.began_at)
+    if reading.sweep or reading.met:
+        now["read_at"] = to_ms(reading.began_at)
+    if reading.tells:
+        fresh_for = 3 * ctx.options.discovery_interval + timedelta(seconds=10)
+        now |= read_through(reading.began_at, fresh_until=reading.began_at + fresh_for)
+    alive_since = reading.alive_since and to_ms(reading.alive_since)
+    if not reading.sweep and "alive_since" in memory:
+        before = memory["alive_since"]
+        if not reading.through or before < to_ms(reading.reach):  # it was not looked for as far back
+            alive_since = min(alive_since or before, before)
+    now.pop("alive_since", None)
+    return now | ({"alive_since": alive_since} if alive_since else {})
 
 
 def _ended_at(ctx: Context, run: Execution) -> datetime:

@@ -148,7 +148,7 @@ class _Clones(_Looks[Lineage]):
     ) -> Change | None:
         """Return what the look means for the lineage; None when there is nothing to record."""
         if isinstance(found, NotFound):
-            return self._missing(lineage, now)
+            return await self._missing(lineage, now)
         if found and found.status is Status.COMPLETED:
             return transitions.recover(lineage, now=now, ended_at=self._ended_at(found, lineage, now))
         if found and found.status is Status.FAILED and not self._is_the_old_failure(lineage, found):
@@ -165,14 +165,27 @@ class _Clones(_Looks[Lineage]):
             return transitions.observe(lineage, alive=bool(newly_alive))
         return None
 
-    def _missing(self, lineage: Lineage, now: datetime) -> Change | None:
+    async def _missing(self, lineage: Lineage, now: datetime) -> Change | None:
         """A clone the API does not know may only be late to appear: it is given the grace."""
         if lineage.missing_since is None:
             return transitions.observe(lineage, missing_since=now)
         if now - lineage.missing_since < self.ctx.options.resolve_grace:
             return None
+        if lineage.newest.joined:
+            return await self._joined_is_gone(lineage, now)
         detail = f"the API accepted the retry but does not know its clone {lineage.newest.clone}"
         return transitions.reject(lineage, reason="clone_not_found", detail=detail, now=now, http_status=404)
+
+    async def _joined_is_gone(self, lineage: Lineage, now: datetime) -> Change:
+        """Someone deleted the run that they had made: what it was a retry of is still failed, and ours."""
+        policy, name = self.ctx.policy_for(lineage)
+        workflow = Workflow.of(lineage)
+        await self.ctx.desk.look([workflow])
+        climate = self.ctx.desk.climate(workflow, lineage.last_failed_at, lineage.struck_since)
+        before = lineage.attempts[:-1]
+        history = replace(lineage.history, last_delay=before[-1].delay if before else None)
+        decision = decide(history, policy, now, self.ctx.random, climate)
+        return transitions.run_is_gone(lineage, decision, now=now, policy=policy, policy_name=name)
 
     @staticmethod
     def _is_the_old_failure(lineage: Lineage, found: Execution) -> bool:
@@ -199,6 +212,7 @@ class _Clones(_Looks[Lineage]):
             last_delay=lineage.newest.delay,
             strikes=strikes,
             signature=Signature.of(found),
+            struck_since=since,
         )
         decision = decide(history, policy, now, self.ctx.random, climate)
         return transitions.fail_again(
@@ -214,7 +228,7 @@ class _Clones(_Looks[Lineage]):
 
     async def _known_to_pass(self, found: Execution, policy: Policy) -> bool:
         """Whether a rule says of the run's log that such a failure passes, however often it comes again."""
-        rule = await read_rules(self.ctx, found.uuid, policy.log_rules)
+        rule = await read_rules(self.ctx, found.uuid, policy.log_rules, failed_at=found.updated_at)
         return rule is not None and rule.then is Then.RETRY
 
     def _ended_at(self, found: Execution, lineage: Lineage, now: datetime) -> datetime:

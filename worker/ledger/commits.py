@@ -68,6 +68,7 @@ class Admission:
         workflow, breaker_version: the breaker by which `caps` were worked out; it must not have changed.
         caps: how far each count may go.
         window: over which clones are counted.
+        longest_pause: of the workflow's breaker: a clone in flight for longer takes none of its places.
         rate: None = as fast as they come.
     """
 
@@ -75,6 +76,7 @@ class Admission:
     breaker_version: int = 0
     caps: Caps | None = None
     window: timedelta = timedelta(0)
+    longest_pause: timedelta = timedelta(0)
     rate: Rate | None = None
 
     def as_json(self) -> str:
@@ -84,6 +86,7 @@ class Admission:
             limits = {name: getattr(self.caps, name) for name in _CAPS}
             limits |= {"workflow": self.workflow, "breaker": self.breaker_version}
             limits |= {"window": whole_ms(self.window), "pace_window": whole_ms(PACE_WINDOW)}
+            limits |= {"longest_pause": whole_ms(self.longest_pause)}
         if self.rate:
             limits |= {"rate": self.rate.per_second, "burst": self.rate.burst}
         return json.dumps({name: value for name, value in limits.items() if value is not None})
@@ -260,8 +263,10 @@ def _made(before: Lineage | None, after: Lineage) -> str:
         return ""
     if after.state is State.SUBMITTING:
         return "+"
+    if after.made > before.made and before.state in (State.SCHEDULED, State.HELD):
+        return "+"  # a clone of which it was thought that it had not been made
     had_a_call = before.intent is not None and before.state is not State.SCHEDULED
-    back = after.state in (State.SCHEDULED, State.REJECTED) and after.made == before.made
+    back = after.state in (State.SCHEDULED, State.REJECTED, State.RECOVERED) and after.made == before.made
     return "-" if had_a_call and back else ""
 
 

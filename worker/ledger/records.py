@@ -63,6 +63,7 @@ def dump(lineage: Lineage, write_token: str) -> str:
             "of": intent.of,
             "at": to_ms(intent.at),
             "lease_until": to_ms(intent.lease_until),
+            **({"doubted": True} if intent.doubted else {}),
         },
     }
     return _compact(record)
@@ -114,7 +115,13 @@ def _load(root: str, record: dict[str, Any]) -> Lineage:
         due_at=_moment(record.get("due_at")),
         delay=_duration(record.get("delay_ms")),
         intent=intent
-        and Intent(intent["token"], intent["of"], from_ms(intent["at"]), from_ms(intent["lease_until"])),
+        and Intent(
+            intent["token"],
+            intent["of"],
+            from_ms(intent["at"]),
+            from_ms(intent["lease_until"]),
+            intent.get("doubted", False),
+        ),
         undelivered=record.get("undelivered", 0),
         conflicts=record.get("conflicts", 0),
         missing_since=_moment(record.get("missing_since")),

@@ -27,7 +27,10 @@ MOST_RUNS = 200
 REMEMBER_COMPLETED = timedelta(hours=1)
 """How long a completed run is remembered to be counted once; one that is noticed later is not counted at
 all."""
-MOST_WAITED_FOR = 500
+SURVEY = "survey"
+"""The job that reads what completed. Its memory says up to when that is known: see `read_through`."""
+MOST_WAITED_FOR = 100
+"""Workflows looked at in one turn; the next turn goes on behind them."""
 _SEPARATOR = "\n"
 
 
@@ -39,11 +42,14 @@ class Known:
         breaker: as it is stored.
         runs: that ended lately, the oldest first.
         usage: its counts, and those of all workflows.
+        surveyed_at: up to when completed runs are known as well as failed ones; None when that is not known
+            any more.
     """
 
     breaker: Breaker
     runs: tuple[Run, ...]
     usage: Usage
+    surveyed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +86,15 @@ class Workflows:
         self._clock = clock
         self._events_maxlen = events_maxlen
 
-    async def look(self, workflows: Iterable[str], window: timedelta) -> dict[str, Known]:
+    async def look(
+        self, workflows: Iterable[str], window: timedelta, pauses: Mapping[str, timedelta] | None = None
+    ) -> dict[str, Known]:
         """Return what is known of those workflows, in one round trip.
 
         Args:
             workflows: what they are counted under (`Lineage.workflow`).
             window: over which runs and clones are counted.
+            pauses: of the workflows' breakers, the longest: a clone in flight for longer is no longer tried.
         """
         names = list(dict.fromkeys(workflows))
         if not names:
@@ -98,6 +107,7 @@ class Workflows:
             ("HGETALL", keys.traffic),
             ("ZCOUNT", keys.made, since, "+inf"),
             ("ZCOUNT", keys.made, lately, "+inf"),
+            ("HGET", keys.job(SURVEY), "memory"),
             *(("ZCARD", keys.state(state)) for state in FLYING_STATES),
         ]
         for name in names:
@@ -106,13 +116,15 @@ class Workflows:
                 ("HGETALL", keys.traffic_of(name)),
                 ("ZCOUNT", keys.made_of(name), since, "+inf"),
                 ("ZCARD", keys.flight(name)),
+                ("ZCOUNT", keys.flight(name), to_ms(now - (pauses or {}).get(name, window)), "+inf"),
             ]
-        breakers, traffic, all_made, made_lately, *rest = await self._all(commands)
+        breakers, traffic, all_made, made_lately, surveyed, *rest = await self._all(commands)
+        surveyed_at = _surveyed_at(surveyed, now)
         in_flight, of_each = sum(rest[: len(FLYING_STATES)]), rest[len(FLYING_STATES) :]
         all_runs, busiest = _traffic(traffic, now - window)
         found = {}
         for position, name in enumerate(names):
-            runs, own_traffic, made, flying = of_each[position * 4 : position * 4 + 4]
+            runs, own_traffic, made, flying, trying = of_each[position * 5 : position * 5 + 5]
             usage = Usage(
                 runs=_traffic(own_traffic, now - window)[0],
                 all_runs=all_runs,
@@ -122,8 +134,9 @@ class Workflows:
                 made_lately=made_lately,
                 in_flight=flying,
                 all_in_flight=in_flight,
+                trying=trying,
             )
-            found[name] = Known(load_breaker(breakers[position]), _runs(runs), usage)
+            found[name] = Known(load_breaker(breakers[position]), _runs(runs), usage, surveyed_at)
         return found
 
     async def breakers(self) -> dict[str, Breaker]:
@@ -173,9 +186,15 @@ class Workflows:
                 raise answer
         return sum(answer[1] for answer in answers)
 
-    async def waiting(self, of_each: int) -> list[Waiting]:
-        """Return the lineages that wait: of every workflow the `of_each` that failed first."""
-        call = Call(script("waiting"), [self._keys.waiting], [MOST_WAITED_FOR, of_each])
+    async def waiting(self, of_each: int, after: str = "") -> list[Waiting]:
+        """Return lineages that wait: of some workflows, the `of_each` that failed first.
+
+        Args:
+            of_each: how many of each workflow at most.
+            after: the workflow after which to begin, by name; nothing is returned when it is the last one.
+        """
+        arguments: list[str | int] = [MOST_WAITED_FOR, of_each, f"({after}{_SEPARATOR}\xff" if after else "-"]
+        call = Call(script("waiting"), [self._keys.waiting], arguments)
         mark = self._clock.mark()
         now_ms, *members = await run(self._connection, call)
         self._clock.hear(mark, now_ms)
@@ -188,15 +207,17 @@ class Workflows:
 
     async def park(self, lineages: Sequence[Lineage], times: Mapping[str, datetime]) -> None:
         """Let lineages wait for their workflow: hidden until they are released, or their time (by root)."""
-        if lineages:
-            pairs = [item for each in lineages for item in (to_ms(times[each.root]), each.root)]
-            members = [item for each in lineages for item in (0, waiting_member(each))]
-            await self._all(
-                [
-                    ("ZADD", self._keys.state(State.SCHEDULED), "XX", *pairs),
-                    ("ZADD", self._keys.waiting, *members),
-                ]
+        calls = [
+            Call(
+                script("park"),
+                [self._keys.lineage(each.root), self._keys.state(State.SCHEDULED), self._keys.waiting],
+                [each.version, each.root, to_ms(times[each.root]), waiting_member(each)],
             )
+            for each in lineages
+        ]
+        for answer in await run_all(self._connection, calls) if calls else []:
+            if isinstance(answer, Exception):
+                raise answer
 
     async def release(self, waiting: Sequence[Waiting]) -> None:
         """Let lineages go that waited: they are due now. One that no longer waits is not touched."""
@@ -264,6 +285,21 @@ def load_breaker(text: str | None) -> Breaker:
         workflow_uuid=stored.get("workflow", ""),
         workflow_name=stored.get("workflow_name", ""),
     )
+
+
+def read_through(began_at: datetime, *, fresh_until: datetime) -> dict[str, int]:
+    """Return what the survey remembers of a reading that tells, and for how long it does."""
+    return {"surveyed_at": to_ms(began_at), "fresh_until": to_ms(fresh_until)}
+
+
+def _surveyed_at(memory: str | None, now: datetime) -> datetime | None:
+    """Return up to when completed runs are known, from the survey's memory; None when it is out of date."""
+    try:
+        stored = json.loads(memory or "{}")
+        fresh = stored["fresh_until"] > to_ms(now)
+        return from_ms(stored["surveyed_at"]) if fresh else None
+    except (KeyError, TypeError, ValueError):
+        return None  # the memory of an older version, or none
 
 
 def _moment(milliseconds: int | None) -> datetime | None:

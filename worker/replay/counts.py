@@ -37,10 +37,8 @@ class Counts:
         self.clones.append(moment)
         self.lately.append(moment)
 
-    def usage(
-        self, mine: Counts, window: timedelta, now: datetime, in_flight: int, all_in_flight: int
-    ) -> Usage:
-        """Return what the limits look at; these are the counts of all, `mine` those of one workflow."""
+    def usage(self, mine: Counts, window: timedelta, now: datetime) -> Usage:
+        """Return what the limits look at, but for what is in flight; `mine` are one workflow's counts."""
         since = now - window
         return Usage(
             runs=_left(mine.runs, since),
@@ -49,8 +47,6 @@ class Counts:
             made=_left(mine.clones, since),
             all_made=_left(self.clones, since),
             made_lately=_left(self.lately, now - PACE_WINDOW),
-            in_flight=in_flight,
-            all_in_flight=all_in_flight,
         )
 
     def _busiest(self, since: datetime) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from bisect import insort
 from collections import defaultdict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from worker.domain import admission
@@ -30,6 +30,8 @@ from worker.replay.world import Case, Original, Outcome
 
 MOST_RUNS = 200
 LOOK_AGAIN = timedelta(seconds=30)
+FIRST_OF_EACH, MOST_AT_ONCE = 50, 200
+"""Of those that wait, how many are looked at and let go at a time."""
 _ALWAYS, _NEVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
@@ -40,6 +42,7 @@ class _Workflow:
     Attributes:
         waiting: whoever failed first comes first; a canary that failed goes to the back.
         first_ends_at: when the first of them may not start any more.
+        flying: when its clones in flight were started.
         shut_until: nothing of it may go before this, whatever is heard of others. Only saves work.
     """
 
@@ -47,7 +50,7 @@ class _Workflow:
     policy: Policy
     breaker: Breaker = UNTOUCHED
     runs: deque[Run] = field(default_factory=lambda: deque(maxlen=MOST_RUNS))
-    in_flight: int = 0
+    flying: list[datetime] = field(default_factory=list)
     waiting: list[Case] = field(default_factory=list)
     first_ends_at: datetime = _NEVER
     shut_until: datetime = _ALWAYS
@@ -91,7 +94,7 @@ class Worker:
         workflow, now, failed_at = self._workflow(case.original), self._stage.clock.now, outcome.ended_at
         facts = self._facts.setdefault(case.original.name, _Facts(failed_at))
         if case.attempts:
-            self._landed(workflow)
+            self._landed(case, workflow)
         ended = Ended.CLONE_FAILED if case.attempts else Ended.FAILED
         self._heard(workflow, Run(failed_at, ended))
         policy = workflow.policy
@@ -112,7 +115,7 @@ class Worker:
     def recovered(self, case: Case) -> None:
         """Hear of a clone that completed."""
         workflow = self._workflow(case.original)
-        self._landed(workflow)
+        self._landed(case, workflow)
         self._heard(workflow, Run(case.attempts[-1].outcome.ended_at, Ended.CLONE_COMPLETED))
         self._tend()
 
@@ -151,7 +154,7 @@ class Worker:
         now = self._stage.clock.now
         self._counts[workflow.key].made(now)
         self._all.made(now)
-        workflow.in_flight += 1
+        workflow.flying.append(now)
         workflow.shut_until = _ALWAYS
         self._in_flight += 1
         self._stage.start(case)
@@ -163,11 +166,12 @@ class Worker:
         for each in queues:
             if now >= each.first_ends_at:
                 self._end_the_late(each)
-        while ready := [each for each in queues if each.waiting and self._has_room(each)]:
-            first = min(ready, key=lambda each: self._failed_last_at(each.waiting[0]))
-            case = first.waiting.pop(0)
-            if not self._put_off(case, first):
-                self._go(case, first)
+        while views := {each.key: seen for each in queues if each.waiting and (seen := self._room(each))}:
+            for case in self._chosen(views):
+                workflow = self._workflow(case.original)
+                workflow.waiting.remove(case)
+                if not self._put_off(case, workflow):
+                    self._go(case, workflow)
         if not self._tending and any(each.waiting for each in queues):
             self._tending = True
             self._stage.clock.at(now + LOOK_AGAIN, self._tend_again)
@@ -176,24 +180,34 @@ class Worker:
         self._tending = False
         self._tend()
 
-    def _has_room(self, workflow: _Workflow) -> bool:
-        if self._stage.clock.now < workflow.shut_until:
-            return False
-        seen = self._view(workflow)
-        objection = seen.objection
-        if objection is Limit.WORKFLOW_FAILING:
-            workflow.shut_until = self._opens_at(seen, workflow.policy)
-        return objection is None
+    def _chosen(self, views: dict[str, View]) -> list[Case]:
+        """Return which of those that wait may go now."""
+        waiting = [case for key in views for case in self._workflows[key].waiting[:FIRST_OF_EACH]]
+        failed = [(each.original.workflow, self._failed_last_at(each)) for each in waiting]
+        return [waiting[position] for position in admission.choose(failed, views, MOST_AT_ONCE)]
 
-    def _opens_at(self, seen: View, policy: Policy) -> datetime:
+    def _room(self, workflow: _Workflow) -> View | None:
+        """Return what is known of a workflow of which one more may go; None when none may."""
+        if self._stage.clock.now < workflow.shut_until:
+            return None
+        seen = self._view(workflow)
+        if seen.objection is Limit.WORKFLOW_FAILING:
+            workflow.shut_until = self._opens_at(seen, workflow)
+        return seen if seen.objection is None else None
+
+    def _opens_at(self, seen: View, workflow: _Workflow) -> datetime:
         """Return until when the breaker says no, if nothing is heard of the workflow meanwhile."""
-        judged, now = seen.judged, self._stage.clock.now
-        if judged.forced:
-            return _NEVER
-        if judged.mode is Mode.CLOSING and judged.since:
-            return judged.since + policy.breaker.memory / 2
-        canary_at = seen.standing.next_canary_at
-        return canary_at if canary_at and now < canary_at else _NEVER
+        rule, judged, canary_at = workflow.policy.breaker, seen.judged, seen.standing.next_canary_at
+        if judged.mode is Mode.OPEN and canary_at and self._stage.clock.now < canary_at:
+            return canary_at
+        one_hangs_at = min(self._trying(workflow), default=_NEVER - rule.longest_pause) + rule.longest_pause
+        calm_at = judged.since + rule.memory / 2 if judged.mode is Mode.CLOSING and judged.since else _NEVER
+        return min(one_hangs_at, calm_at)
+
+    def _trying(self, workflow: _Workflow) -> list[datetime]:
+        """Return the starts of its clones in flight that its breaker waits for."""
+        since = self._stage.clock.now - workflow.policy.breaker.longest_pause
+        return [each for each in workflow.flying if each >= since]
 
     def _end_the_late(self, workflow: _Workflow) -> None:
         workflow.waiting = [each for each in workflow.waiting if not self._ended(each, workflow)]
@@ -201,8 +215,8 @@ class Worker:
         ends = (ends_at(self._history(each), policy) for each in workflow.waiting)
         workflow.first_ends_at = min(ends, default=_NEVER)
 
-    def _landed(self, workflow: _Workflow) -> None:
-        workflow.in_flight -= 1
+    def _landed(self, case: Case, workflow: _Workflow) -> None:
+        workflow.flying.remove(case.attempts[-1].started_at)
         self._in_flight -= 1
 
     def _heard(self, workflow: _Workflow, run: Run) -> None:
@@ -215,7 +229,13 @@ class Worker:
     def _view(self, workflow: _Workflow, failed_at: datetime | None = None) -> View:
         now = self._stage.clock.now
         mine = self._counts[workflow.key]
-        usage = self._all.usage(mine, self._limits.window, now, workflow.in_flight, self._in_flight)
+        counted = self._all.usage(mine, self._limits.window, now)
+        usage = replace(
+            counted,
+            in_flight=len(workflow.flying),
+            trying=len(self._trying(workflow)),
+            all_in_flight=self._in_flight,
+        )
         policy, runs = workflow.policy, workflow.runs
         seen = admission.view(
             workflow.breaker, runs, usage, policy, self._limits, now=now, failed_at=failed_at
@@ -235,6 +255,7 @@ class Worker:
             facts.last_delay,
             facts.strikes,
             facts.signature,
+            facts.struck_since,
         )
 
     def _workflow(self, original: Original) -> _Workflow:

@@ -18,8 +18,8 @@ from worker.domain.budget import (
     WorkflowLimits,
     caps,
     free,
+    more,
     objection,
-    one_more,
 )
 
 counts = st.integers(0, 60)
@@ -61,7 +61,7 @@ def test_as_many_as_are_free_may_go_and_no_more(
         return
     for _ in range(left):
         assert objection(found, usage) is None
-        usage = one_more(usage, mine=True)
+        usage = more(usage, 1, 1)
     assert objection(found, usage)
 
 
@@ -87,9 +87,9 @@ def test_more_runs_never_mean_fewer_clones(
 def test_clones_only_use_up(mine: WorkflowLimits, everyones: Limits, usage: Usage, room: int | None) -> None:
     """Another clone never makes room: where there was an objection there still is one."""
     found = caps(mine, everyones, usage, room)
-    assert free(found, one_more(usage, mine=True)) <= free(found, usage)
+    assert free(found, more(usage, 1, 1)) <= free(found, usage)
     if objection(found, usage):
-        assert objection(found, one_more(usage, mine=True))
+        assert objection(found, more(usage, 1, 1))
 
 
 @given(of_one, of_all, usages)
@@ -140,7 +140,7 @@ def test_what_waited_leaves_some_of_the_pace_to_others() -> None:
 @pytest.mark.parametrize(
     ("usage", "limit"),
     [
-        (Usage(in_flight=2, made=99, all_made=99, made_lately=99), Limit.WORKFLOW_FAILING),
+        (Usage(in_flight=2, trying=2, made=99, made_lately=99), Limit.WORKFLOW_FAILING),
         (Usage(in_flight=1, all_in_flight=9, made=99), Limit.WORKFLOW_IN_FLIGHT),
         (Usage(all_in_flight=4, made=99, all_made=99), Limit.IN_FLIGHT),
         (Usage(made=5, all_made=99, made_lately=99), Limit.WORKFLOW_BUDGET),

@@ -303,3 +303,16 @@ def test_where_no_payload_differs_time_has_to_tell() -> None:
     assert (early.taken, early.too_early) == (False, True)
     later = joining.judge(scheduled(), run(), reading, SKEW, has_been_there=True)
     assert (later.taken, later.too_early) == (True, False)
+
+
+def test_a_run_that_comes_again_and_again_is_no_retry() -> None:
+    """The list has to be read back over as long again as the run came after the failure: a job that runs every
+    few hours would have shown before it.
+    """
+    others = run("another", fingerprint="another")
+    far = Reading(
+        [others, run(), root()], since=root().created_at - 4 * (run().created_at - root().created_at)
+    )
+    near = Reading([others, run(), root()], since=root().created_at - timedelta(seconds=2))
+    assert joining.judge(scheduled(), run(), far, SKEW, has_been_there=True).taken
+    assert not joining.judge(scheduled(), run(), near, SKEW, has_been_there=True).taken

@@ -79,7 +79,23 @@ def test_the_backoff_names_its_band() -> None:
 @pytest.mark.parametrize(("strikes", "rule"), [(1, Rule.PROMPT), (2, Rule.BACKOFF)])
 def test_the_same_failure_again_is_not_retried_at_once(strikes: int, rule: Rule) -> None:
     """Another failure at a later attempt is new as well; the same one is given time."""
-    assert retry(History(1, NOON, NOON, strikes=strikes), Climate.HEALTHY).rule is rule
+    history = History(1, NOON, NOON, strikes=strikes, signature=STUCK)
+    assert retry(history, Climate.HEALTHY).rule is rule
+
+
+def test_where_the_api_does_not_tell_how_it_failed_only_the_first_attempt_is_prompt() -> None:
+    """Nobody can say whether it is the same failure again: all attempts at once would be spent in vain."""
+    assert retry(History(0, NOON, NOON), Climate.HEALTHY).rule is Rule.PROMPT
+    assert retry(History(1, NOON, NOON), Climate.HEALTHY).rule is Rule.BACKOFF
+
+
+def test_without_witnesses_the_same_failure_is_given_time() -> None:
+    """A quiet workflow whose site is down for an hour fails the same way each time: that is no verdict yet."""
+    quick = History(2, NOON, NOON + 20 * MINUTE, strikes=3, signature=STUCK, struck_since=NOON)
+    assert isinstance(decide(quick, Policy(), NOON + 20 * MINUTE, lambda: 0.5, Climate.DOUBTFUL), RetryAt)
+    late = decide(quick, Policy(), NOON + 90 * MINUTE, lambda: 0.5, Climate.DOUBTFUL)
+    assert isinstance(late, GiveUp)
+    assert late.reason is GiveUpReason.DETERMINISTIC
 
 
 def test_it_can_be_switched_off() -> None:

@@ -60,7 +60,8 @@ local function admit(limits)
     return redis.call('ZCARD', KEYS[19]) + redis.call('ZCARD', KEYS[20]) + redis.call('ZCARD', KEYS[21])
   end
   local function made(key, within) return redis.call('ZCOUNT', key, now - within, '+inf') end
-  if reached(limits.places, in_flight) or reached(limits.in_flight, in_flight) then return 'limited' end
+  local function trying() return redis.call('ZCOUNT', KEYS[10], now - limits.longest_pause, '+inf') end
+  if reached(limits.places, trying) or reached(limits.in_flight, in_flight) then return 'limited' end
   if reached(limits.all_in_flight, all_in_flight) then return 'limited' end
   if limits.window and made(KEYS[11], limits.window) >= limits.floor then
     if reached(limits.made, function() return made(KEYS[11], limits.window) end) then return 'limited' end
