@@ -26,6 +26,7 @@ from worker.engine import discover, submit
 from worker.engine.context import Context, Options
 from worker.engine.desk import Workflow
 from worker.ledger import Ledger
+from worker.ledger.clock import to_ms
 from worker.ledger.workflow_reports import Named
 from worker.ledger.workflows import BreakerTold
 
@@ -95,7 +96,7 @@ async def lineage(ledger: Ledger, root: str) -> Lineage:
 
 async def four_that_wait(ctx: Context, api: ScriptedApi) -> None:
     """Four failures of one workflow: its breaker opens, and all of them wait for it. `f1` failed first."""
-    api.add(*(failed(f"f{n}", seconds_ago=9 - n) for n in range(1, 5)))
+    api.add(*(failed(f"f{n}", seconds_ago=4.9 - n) for n in range(1, 5)))
     await poll(ctx)
     await submit(ctx)
     assert api.calls == []
@@ -176,7 +177,8 @@ async def test_show_says_what_a_lineage_waits_for_now(
     told = (await command("show", "f3", "--no-links")).out
     assert "reason: workflow_failing: the workflow fails" in told  # as it was
     assert "now: there is room for it: it goes within seconds" in told
-    await eager.ledger.connection.command("ZADD", eager.ledger.keys.flight(CLAIMS), 1, "x", 2, "y")
+    now_ms = to_ms(eager.now())
+    await eager.ledger.connection.command("ZADD", eager.ledger.keys.flight(CLAIMS), now_ms, "x", now_ms, "y")
     told = (await command("show", "f3", "--no-links")).out
     assert "now: the workflow works again and is let go by steps: 2 of 2 clones are in flight" in told
 

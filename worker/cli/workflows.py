@@ -47,7 +47,14 @@ class Rules:
         known, whose = report.known, report.workflow
         policy, _ = self.policies.for_workflow(whose.uuid, whose.name)
         return admission.view(
-            known.breaker, known.runs, known.usage, policy, self.limits, now=now, failed_at=failed_at
+            known.breaker,
+            known.runs,
+            known.usage,
+            policy,
+            self.limits,
+            now=now,
+            failed_at=failed_at,
+            known_until=known.surveyed_at,
         )
 
 

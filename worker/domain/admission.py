@@ -64,9 +64,7 @@ def view(
     """
     judged = breakers.judge(breaker, runs, now, policy.breaker, known_until)
     standing = breakers.standing(judged, runs, now, policy.breaker, failed_at)
-    caps = budget.caps(
-        policy.limits, limits, usage, standing.places, has_waited=failed_at is None
-    )
+    caps = budget.caps(policy.limits, limits, usage, standing.places, has_waited=failed_at is None)
     return View(breaker, judged, standing, usage, caps)
 
 
@@ -128,8 +126,8 @@ def _waits_for(seen: View) -> str:
 def choose(waiting: Sequence[tuple[str, datetime]], views: Mapping[str, View], most: int) -> list[int]:
     """Return which of those that wait may go now, as far as their workflows have room.
 
-    The workflows take turns, so that one with thousands does not hold up one with a single failure; of each goes
-    first what failed first.
+    The workflows take turns, so that one with thousands does not hold up one with a single failure; of each
+    goes first what failed first.
 
     Args:
         waiting: the workflow and the time of failure of each.

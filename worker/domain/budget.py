@@ -16,8 +16,8 @@ from enum import StrEnum
 PACE_WINDOW = timedelta(minutes=5)
 UNLIMITED = 1_000_000_000
 TROUBLED_SHARE = 0.9
-"""Of the pace, for workflows whose breaker is not closed: what waited must not hold up the single failures
-of others."""
+"""Of the pace, for what waited and for workflows in trouble: they must not hold up the single failures of
+others."""
 
 
 class Limit(StrEnum):
@@ -82,8 +82,8 @@ class Usage:
         made, all_made: clones within the window.
         made_lately: clones of all workflows within 5 minutes.
         in_flight, all_in_flight: clones that have not ended, calls in doubt included.
-        trying: of the workflow's clones in flight, those that have been so for no longer than its breaker waits for
-            one: one that hangs must not keep the next canary back for a day.
+        trying: of the workflow's clones in flight, those that have been so for no longer than its breaker
+            waits for one: one that hangs must not keep the next canary back for a day.
     """
 
     runs: int = 0

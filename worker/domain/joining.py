@@ -174,7 +174,7 @@ def judge(
 
 
 def _shows_a_period(lineage: Lineage, run: Execution, reading: Reading, skew: timedelta) -> bool:
-    """Whether an ordinary run that comes again and again, as often as this would, had to show before the failure."""
+    """Whether an ordinary run that comes as often as this one would had to show before the failure."""
     if reading.since is None or run.created_at is None:
         return reading.since is None
     root = next((each.created_at for each in reading.executions if each.uuid == lineage.root), None)

@@ -374,7 +374,7 @@ def _struck_out(history: History, policy: Policy, now: datetime, climate: Climat
         return None
     since = history.struck_since or history.last_failed_at
     if climate is Climate.DOUBTFUL and now - since < patience(policy) / 4:
-        return None  # nobody shows that it works for others: what is down for a while must have time to come back
+        return None  # nobody shows that it works for others: what is down must have time to come back
     where = f": {history.signature.in_words}" if history.signature else ""
     return GiveUp(GiveUpReason.DETERMINISTIC, f"the same failure {history.strikes} times in a row{where}")
 

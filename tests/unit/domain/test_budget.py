@@ -77,8 +77,8 @@ def test_more_runs_never_mean_fewer_clones(
         busiest=usage.busiest + added.busiest,
     )
     before, after = caps(mine, everyones, usage, room), caps(mine, everyones, busier, room)
-    for less, more in ((before.made, after.made), (before.all_made, after.all_made)):
-        assert (less is None and more is None) or (less or 0) <= (more or 0)
+    for less, later in ((before.made, after.made), (before.all_made, after.all_made)):
+        assert (less is None and later is None) or (less or 0) <= (later or 0)
     assert (before.made_lately or 0) <= (after.made_lately or 0)
     assert free(before, usage) <= free(after, usage)
 

@@ -306,13 +306,12 @@ def test_where_no_payload_differs_time_has_to_tell() -> None:
 
 
 def test_a_run_that_comes_again_and_again_is_no_retry() -> None:
-    """The list has to be read back over as long again as the run came after the failure: a job that runs every
-    few hours would have shown before it.
-    """
-    others = run("another", fingerprint="another")
-    far = Reading(
-        [others, run(), root()], since=root().created_at - 4 * (run().created_at - root().created_at)
-    )
-    near = Reading([others, run(), root()], since=root().created_at - timedelta(seconds=2))
+    """The list has to be read back as far again: a job that runs every few hours would have shown before."""
+    began_at, came_at = root().created_at, run().created_at
+    assert began_at
+    assert came_at
+    shown = [run("another", fingerprint="another"), run(), root()]
+    far = Reading(shown, since=began_at - 4 * (came_at - began_at))
+    near = Reading(shown, since=began_at - timedelta(seconds=2))
     assert joining.judge(scheduled(), run(), far, SKEW, has_been_there=True).taken
     assert not joining.judge(scheduled(), run(), near, SKEW, has_been_there=True).taken

@@ -90,7 +90,7 @@ def test_where_the_api_does_not_tell_how_it_failed_only_the_first_attempt_is_pro
 
 
 def test_without_witnesses_the_same_failure_is_given_time() -> None:
-    """A quiet workflow whose site is down for an hour fails the same way each time: that is no verdict yet."""
+    """A quiet workflow whose site is down for an hour fails the same way each time: no verdict yet."""
     quick = History(2, NOON, NOON + 20 * MINUTE, strikes=3, signature=STUCK, struck_since=NOON)
     assert isinstance(decide(quick, Policy(), NOON + 20 * MINUTE, lambda: 0.5, Climate.DOUBTFUL), RetryAt)
     late = decide(quick, Policy(), NOON + 90 * MINUTE, lambda: 0.5, Climate.DOUBTFUL)
