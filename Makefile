@@ -17,7 +17,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test chaos fuzz guards model check format format-check lint types coverage lock wheel image-check clean
+.PHONY: help install run test chaos fuzz guards model bench check format format-check lint types coverage lock wheel image-check clean
 
 help: ## Explain every target
 	@echo 'make TARGET [PYTHON=python3.12] [JOBS=4] [ARGS="..."]'
@@ -55,6 +55,9 @@ model: $(INSTALLED) ## Drive engine and scripts through random interleavings: ma
 
 guards: $(INSTALLED) ## Remove each guard of a promise in turn and show its test failing: make guards ARGS="lease"
 	@$(BIN)/python -m tests.guards $(ARGS)
+
+bench: $(INSTALLED) ## Compare retry policies on simulated days: make bench ARGS="--day outage --seeds 1-20"
+	@$(BIN)/python -m benchmarks.effectiveness $(ARGS)
 
 check: format-check lint types test ## Check format, lint, types and tests: what CI checks
 

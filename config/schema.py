@@ -328,7 +328,7 @@ class BudgetSettings(Group):
     title: ClassVar[str] = "Retry budget"
 
     share: Share = Field(
-        0.5,
+        1.0,
         description="Clones of all workflows together per run that was not a clone, within the window. "
         "0: no limit.",
     )
@@ -343,7 +343,7 @@ class BudgetSettings(Group):
         20, description="Clones that any 5 minutes may have at least."
     )
     workflow_share: Share = Field(
-        1.0,
+        2.0,
         description="Clones of one workflow per run of it that was not a clone, within the window. "
         "0: no limit.",
     )

@@ -20,6 +20,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     "worker.domain": (),
     "worker.kinetic": ("worker.domain",),
     "worker.ledger": ("worker.domain",),
+    "worker.replay": ("worker.domain",),
     "worker.engine": ("worker.domain", "worker.kinetic", "worker.ledger"),
     "config": ("worker.domain",),
     "simulator": (),

@@ -67,7 +67,7 @@ SUMMARIES = {
     "show": "Tell the story of one failure; any execution of it will do.",
     "track": "Watch executions by uuid, whether or not a list shows them.",
     "resolve": "Decide what became of a retry call that nobody else can settle.",
-    "policy": "Explain which retry policy applies and when attempts fall.",
+    "policy": "Explain which retry policy applies, or try another one on what is on record.",
     "breaker": "Show which workflows are held back for failing, and force one either way.",
     "health": "Answer a container's health check.",
 }

@@ -12,10 +12,8 @@ from worker.domain import breaker as breakers
 from worker.domain import budget
 from worker.domain.breaker import Breaker, Mode, Rule, Standing
 from worker.domain.budget import PACE_WINDOW, Caps, Limit, Limits, Usage
-from worker.domain.health import Run, Tally, tally
+from worker.domain.health import Run, tally
 from worker.domain.policy import Climate, Policy
-
-NOTHING = Tally()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +78,37 @@ def climate(
         rule: of its breaker.
         struck_since: since when the lineage fails in this same way; None when it is the first time.
     """
+    others = _others(runs, struck_since) if struck_since else Others()
     if seen.standing.mode is not Mode.CLOSED:
-        heard = tally(runs, struck_since) if struck_since else NOTHING
-        others_do = heard.successes >= breakers.HEALTHY_AFTER and heard.successes > heard.failures
-        return Climate.UNKNOWN if others_do else Climate.TROUBLED
-    since = now - rule.memory
-    if struck_since and not tally(runs, struck_since).successes:
+        return (
+            Climate.UNKNOWN if others.completed >= breakers.HEALTHY_AFTER and others.do else Climate.TROUBLED
+        )
+    if struck_since and not others.do:
         return Climate.DOUBTFUL
+    since = now - rule.memory
     return Climate.HEALTHY if breakers.healthy(runs, since) else Climate.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """How other runs of a workflow ended since a lineage fails in the same way.
+
+    Clones that failed say nothing: they may be the same few inputs again and again.
+    """
+
+    completed: int = 0
+    failed: int = 0
+
+    @property
+    def do(self) -> bool:
+        """Whether they show that the workflow works: at least two completed for each that failed."""
+        return self.completed > 0 and self.completed >= 2 * self.failed
+
+
+def _others(runs: Sequence[Run], since: datetime) -> Others:
+    heard = tally(runs, since)
+    originals_failed = heard.failures - heard.clones_failed
+    return Others(heard.successes, max(0, originals_failed - 1))  # one of them is its own
 
 
 def in_words(limit: Limit, seen: View, limits: Limits) -> str:

@@ -41,7 +41,7 @@ class WorkflowLimits:
         in_flight: clones at once; 0 = no limit.
     """
 
-    share: float = 1.0
+    share: float = 2.0
     floor: int = 10
     in_flight: int = 0
 
@@ -60,7 +60,7 @@ class Limits:
         in_flight: clones at once; 0 = no limit.
     """
 
-    share: float = 0.5
+    share: float = 1.0
     floor: int = 100
     window: timedelta = timedelta(hours=6)
     pace: float = 1.0

@@ -239,8 +239,8 @@ def test_every_rule_is_told_with_its_figures(capsys: pytest.CaptureFixture[str])
         "strikes": "the same failure 3 times in a row ends it, unless the workflow as a whole is in trouble",
         "breaker": "after 3 failures in a row within 1h all of them wait; one clone tries 1m after the "
         "newest failure, then ever later, at least every 1h",
-        "budget": "in 6h: 1 clone per run of the workflow, at least 10; all workflows together "
-        "0.5 clones per run, at least 100",
+        "budget": "in 6h: 2 clones per run of the workflow, at least 10; all workflows together "
+        "1 clone per run, at least 100",
         "pace": "in 5 minutes no more clones of all workflows than 1 x the runs of the busiest "
         "5 minutes, at least 20",
         "in flight": "any number of the workflow, any number of all workflows together",
@@ -326,7 +326,7 @@ def test_the_rules_as_an_object(explained: Explain) -> None:
     assert told["calendar"]["quiet_hours"] == []
     assert (told["log_rules"], told["logs"]) == ([], "off")
     assert told["all_workflows"] == {
-        "share": 0.5,
+        "share": 1.0,
         "floor": 100,
         "pace": 1.0,
         "pace_floor": 20,

@@ -203,8 +203,8 @@ BUSY = Usage(
     [
         (Limit.WORKFLOW_IN_FLIGHT, "3 of 2 clones of the workflow are in flight"),
         (Limit.IN_FLIGHT, "9 of 8 clones are in flight"),
-        (Limit.WORKFLOW_BUDGET, "41 of 40 clones were made in 6 h, in which the workflow had 40 runs"),
-        (Limit.BUDGET, "501 of 500 clones were made in 6 h, in which all workflows had 1000 runs"),
+        (Limit.WORKFLOW_BUDGET, "41 of 80 clones were made in 6 h, in which the workflow had 40 runs"),
+        (Limit.BUDGET, "501 of 1000 clones were made in 6 h, in which all workflows had 1000 runs"),
         (Limit.PACE, "31 of 27 clones were made in the last 5 minutes"),
     ],
 )

@@ -121,9 +121,9 @@ def test_no_place_is_no_clone(mine: WorkflowLimits, everyones: Limits, usage: Us
 
 
 def test_the_caps_are_shares_with_a_floor() -> None:
-    """The defaults: as many clones as runs, half of all runs, the busiest five minutes."""
+    """The defaults: two clones for a run of the workflow, one for a run of all, the busiest five minutes."""
     assert caps(WorkflowLimits(), Limits(), BUSY, None) == Caps(
-        in_flight=None, all_in_flight=None, made=40, all_made=500, made_lately=30, floor=10
+        in_flight=None, all_in_flight=None, made=80, all_made=1000, made_lately=30, floor=10
     )
     assert caps(WorkflowLimits(), Limits(), Usage(), None) == Caps(
         in_flight=None, all_in_flight=None, made=10, all_made=100, made_lately=20, floor=10
