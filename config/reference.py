@@ -73,7 +73,21 @@ useless_after = "18:00"
 name = "never twice"
 workflow = ["Submit claim *", "wf-7f3c"]
 enabled = false                 # failures are rejected with a reason, not retried
+
+[[policy]]
+workflow = "Claim status *"
+[[policy.log]]                  # rules about the logs of this entry's workflows come first
+pattern = "portal is under maintenance"
+then = "retry"                  # retry (however often it fails the same way), stop or hold
+
+[[log]]                         # rules for every workflow
+name = "bad credentials"        # what people are shown; the pattern when it is left out
+pattern = "invalid (user|password)"     # RE2, in any case, line by line
+then = "hold"                   # a person has to do something first
 ```
+
+Log rules need `KINETIC_LOGS`. A failed run's log is read right before it would be retried; the first rule whose pattern
+any of its lines matches decides. Nothing of the log is kept or shown. A log that cannot be read decides nothing.
 
 The first entry that matches a workflow counts. A pattern knows `*`, `?` and `[…]` and does not care
 about case; each text is compared with the name as a pattern and with the uuid as it is. Whatever an

@@ -41,7 +41,8 @@ def resolve(
 
     Look first: `kinetic-retry show UUID`, and in Kinetic whether a second execution of the same case
     exists. Saying "not delivered" where a clone exists makes a second one. For a failure that is held
-    because it may be a clone, --not-delivered says that it is a failure of its own.
+    because it may be a clone, --not-delivered says that it is a failure of its own; for one that a rule
+    about its log holds, that it is retried whatever its log says.
 
     \b
     Examples:
@@ -117,7 +118,7 @@ def _lines(change: Change, policies: PolicyBook, suspects: list[str]) -> list[st
     words = {
         "clone": f"its clone is {name(str(facts.get('clone_uuid')), 200)}",
         "not_delivered": "the call made no clone",
-        "stands_alone": "it is a failure of its own",
+        "stands_alone": "it is a failure of its own, to be retried",
     }[str(facts["decision"])]
     said = name(f"{facts['by']}: {facts['why']}", MAX_WHO_CHARS + MAX_WHY_CHARS)
     lines = [

@@ -146,7 +146,7 @@ def _person_decided(facts: Facts) -> str:
     what = {
         "clone": f"that {clone} is the clone",
         "not_delivered": "that the call made no clone",
-        "stands_alone": "that it is a failure of its own",
+        "stands_alone": "that it is a failure of its own, to be retried",
     }.get(str(facts.get("decision", "")), name(str(facts.get("decision", ""))))
     return f"[bold]{who}[/] decided {what}: {why}"
 
