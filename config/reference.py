@@ -86,8 +86,9 @@ pattern = "invalid (user|password)"     # RE2, in any case, line by line
 then = "hold"                   # a person has to do something first
 ```
 
-Log rules need `KINETIC_LOGS`. A failed run's log is read right before it would be retried; the first rule whose pattern
-any of its lines matches decides. Nothing of the log is kept or shown. A log that cannot be read decides nothing.
+Log rules need `KINETIC_LOGS`. A failed run's log is read right before it would be retried; the first rule
+whose pattern any of its lines matches decides. Nothing of the log is kept or shown. A log that cannot be read
+decides nothing.
 
 The first entry that matches a workflow counts. A pattern knows `*`, `?` and `[…]` and does not care
 about case; each text is compared with the name as a pattern and with the uuid as it is. Whatever an
