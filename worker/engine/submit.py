@@ -239,9 +239,7 @@ class _Submission:
         if not limit:
             return False
         self.count(limit.value)
-        if (
-            lineage.reason == limit.value
-        ):  # it is on record already; the figures are those of when it began to wait
+        if lineage.reason == limit.value:  # on record already, with the figures of when it began to wait
             self.waiting.append(lineage)
         else:
             detail = ctx.desk.in_words(limit, seen)
