@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.commands import Answer, Command, commands_over, forget_settings
 from tests.support.examples import NO_LIMITS, alone
 from tests.support.scripted_api import ScriptedApi
 from worker.domain.policy import Jitter, Policy, PolicyBook
@@ -50,3 +52,22 @@ def with_options(ctx: Context) -> Callable[..., Context]:
         return ctx
 
     return change
+
+
+@pytest.fixture
+def command(
+    redis_url: str,
+    namespace: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Command:
+    """Run a command over this test's own ledger; what the engine logged before is not its output."""
+    forget_settings(monkeypatch)
+    over = commands_over(redis_url, namespace, tmp_path, monkeypatch, capsys)
+
+    async def answer(*words: str) -> Answer:
+        capsys.readouterr()
+        return await over(*words)
+
+    return answer

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.commands import Command, commands_over, forget_settings
+from tests.support.commands import Command
 from tests.support.examples import discovered, execution, running, submitting
 from worker.domain import transitions
 from worker.ledger import Ledger, records
@@ -31,16 +31,10 @@ strikes = 0
 
 
 @pytest.fixture
-def command(
-    redis_url: str,
-    namespace: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Command:
-    forget_settings(monkeypatch)
+def command(command: Command, tmp_path: Path) -> Command:
+    """Run a command beside the policy file of this test."""
     (tmp_path / "late.toml").write_text(LATE)
-    return commands_over(redis_url, namespace, tmp_path, monkeypatch, capsys)
+    return command
 
 
 def record(root: str, *outcomes: str, workflow: str = "Claims", **changes: Any) -> dict[str, Any]:

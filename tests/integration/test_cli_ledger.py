@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.commands import Command, commands_over, forget_settings
+from tests.support.commands import Command
 from tests.support.examples import PLAIN, discovered, execution, running, submitting
 from tests.support.simulation import start_simulator
 from worker.domain import transitions
@@ -22,19 +21,6 @@ from worker.ledger.reports import Reports
 
 MINUTE = timedelta(minutes=1)
 NO_SERVER = "redis://:canary-password@127.0.0.1:1/0"
-
-
-@pytest.fixture
-def command(
-    redis_url: str,
-    namespace: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Command:
-    """Run a command over this test's own ledger, in a thread: it brings its own event loop."""
-    forget_settings(monkeypatch)
-    return commands_over(redis_url, namespace, tmp_path, monkeypatch, capsys)
 
 
 def now_ms() -> datetime:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.integration.test_cli_terminal import HOSTILE, SHOWN, assert_harmless, on_a_terminal
-from tests.support.commands import Answer, Command, commands_over, forget_settings
+from tests.support.commands import Command
 from tests.support.examples import execution
 from tests.support.scripted_api import ScriptedApi
 from worker.cli import forcing
@@ -37,25 +37,6 @@ EAGER = Policy(base_delay=timedelta(0), jitter=Jitter.NONE, prompt=False)
 """As by default, except that every attempt is due at once: what waits then waits for its workflow."""
 WITHIN_S = 20
 ANN = Person("ann@ops", "maintenance")
-
-
-@pytest.fixture
-def command(
-    redis_url: str,
-    namespace: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Command:
-    """Run a command over this test's own ledger; what the engine logged before is not its output."""
-    forget_settings(monkeypatch)
-    over = commands_over(redis_url, namespace, tmp_path, monkeypatch, capsys)
-
-    async def answer(*words: str) -> Answer:
-        capsys.readouterr()
-        return await over(*words)
-
-    return answer
 
 
 @pytest.fixture
