@@ -249,35 +249,43 @@ async def test_the_breaker_can_be_switched_off(guarded: Context, api: ScriptedAp
 # --- what is decided in the same step in which it is recorded ----------------------------------------
 
 
+async def commit_at_once(ctx: Context, api: ScriptedApi, roots: list[str]) -> list[Outcome]:
+    """Let as many workers as there are failures record an intent each, all by what they knew before."""
+    workers = [Context(ctx.ledger, api, ctx.policies, ctx.options, random=lambda: 0.0) for _ in roots]
+    await asyncio.gather(*(each.desk.look([ONE], fresh=True) for each in workers))
+    intents = [submitting(await lineage_of(ctx, root), now=ctx.now(), token=root) for root in roots]
+    assert {each.desk.view(ONE).objection for each in workers} == {None}
+    limits = [each.desk.admission(ONE, each.desk.view(ONE), None) for each in workers]
+    return list(
+        await asyncio.gather(
+            *(ctx.ledger.commit(each, admission=limit) for each, limit in zip(intents, limits, strict=True))
+        )
+    )
+
+
 async def test_many_workers_send_one_canary(guarded: Context, api: ScriptedApi) -> None:
     """Each believes that there is a place; the ledger counts."""
-    api.add(*(failed(f"e{n}") for n in range(30)))
+    api.add(*(failed(f"e{n}") for n in range(6)))
     await discover(guarded)
     await asyncio.sleep(QUICK_RULE.first_pause.total_seconds() * 1.5)
-    workers = [
-        Context(guarded.ledger, api, guarded.policies, guarded.options, random=lambda: 0.0) for _ in range(6)
-    ]
-    for _ in range(3):
-        await asyncio.gather(*(submit(each) for each in workers))
-    assert len(api.calls) == 1
+    outcomes = await commit_at_once(guarded, api, [f"e{n}" for n in range(6)])
+    assert sorted(outcomes) == [Outcome.COMMITTED, *[Outcome.LIMITED] * 5]
     assert await in_flight(guarded) == 1
 
 
 async def test_many_workers_keep_the_budget(guarded: Context, api: ScriptedApi) -> None:
-    """A hundred failures, a floor of seven and a share of nothing: seven clones."""
+    """A floor of seven and a share of next to nothing: seven clones, and the others say why they wait."""
     limits = WorkflowLimits(share=0.001, floor=7)
     guarded.policies = PolicyBook(replace(GUARDED, breaker=Rule(failures=0), limits=limits))
-    api.add(*(failed(f"e{n}") for n in range(100)))
+    api.add(*(failed(f"e{n}") for n in range(20)))
     await discover(guarded)
-    workers = [
-        Context(guarded.ledger, api, guarded.policies, guarded.options, random=lambda: 0.0) for _ in range(6)
-    ]
-    for _ in range(3):
-        await asyncio.gather(*(submit(each) for each in workers))
-    assert len(api.calls) == 7
+    outcomes = await commit_at_once(guarded, api, [f"e{n}" for n in range(12)])
+    assert (outcomes.count(Outcome.COMMITTED), outcomes.count(Outcome.LIMITED)) == (7, 5)
+    await submit(guarded)
+    assert api.calls == []
     waiting = await lineage_of(guarded, min(await roots_in(guarded, State.SCHEDULED)))
     assert waiting.reason == "workflow_budget"
-    assert waiting.detail == "7 of 7 clones were made in 6 h, in which the workflow had 100 runs"
+    assert waiting.detail == "7 of 7 clones were made in 6 h, in which the workflow had 20 runs"
 
 
 @pytest.mark.parametrize(
