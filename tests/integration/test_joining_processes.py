@@ -30,8 +30,8 @@ def held(tmp_path: Path, simulator: SimulatorHandle) -> Iterator[Daemons]:
             KINETIC_API_KEY="test-key",
             REDIS_URL=f"redis://127.0.0.1:{server.port}/0",
             RETRY_JOIN="true",
-            RETRY_BASE_DELAY="15s",
-            RETRY_MAX_DELAY="15s",
+            RETRY_BASE_DELAY="10s",
+            RETRY_MAX_DELAY="10s",
             RETRY_JITTER="none",
         ) as processes,
     ):
