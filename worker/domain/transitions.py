@@ -181,16 +181,7 @@ def accept(lineage: Lineage, clone: Execution, *, now: datetime, evidence: str) 
         evidence=evidence,
         alive=not clone.status.is_final,
     )
-    after = _move(
-        lineage,
-        State.RUNNING,
-        now,
-        attempts=(*lineage.attempts, attempt),
-        intent=None,
-        due_at=None,
-        undelivered=0,
-        conflicts=0,
-    )
+    after = _watching(lineage, attempt, now)
     facts: dict[str, Fact] = {
         "execution_uuid": intent.of,
         "clone_uuid": clone.uuid,
@@ -210,16 +201,7 @@ def join(lineage: Lineage, run: Execution, *, made_at: datetime, now: datetime, 
     if lineage.state not in _JOINS:
         raise IllegalTransitionError(f"{lineage.root}: {lineage.state} does not take someone else's run")
     attempt = _joined(lineage, run, made_at, now, evidence)
-    after = _move(
-        lineage,
-        State.RUNNING,
-        now,
-        attempts=(*lineage.attempts, attempt),
-        intent=None,
-        due_at=None,
-        undelivered=0,
-        conflicts=0,
-    )
+    after = _watching(lineage, attempt, now)
     return Change(lineage, after, (_retry_joined(lineage, run, evidence),), claims_clone=run.uuid)
 
 
@@ -557,6 +539,20 @@ def _retry_joined(lineage: Lineage, run: Execution, evidence: str, detail: str =
         "detail": detail,
     }
     return Event("retry_joined", facts)
+
+
+def _watching(lineage: Lineage, attempt: Attempt, now: datetime) -> Lineage:
+    """Return the lineage with a new run to watch; what there was of a call is settled."""
+    return _move(
+        lineage,
+        State.RUNNING,
+        now,
+        attempts=(*lineage.attempts, attempt),
+        intent=None,
+        due_at=None,
+        undelivered=0,
+        conflicts=0,
+    )
 
 
 def _move(

@@ -16,7 +16,7 @@ from worker.domain.policy import Policy, PolicyBook, Random
 from worker.domain.transitions import Change, Event
 from worker.engine.desk import Desk
 from worker.engine.gatekeeper import Api, Gatekeeper
-from worker.engine.log_rules import Logs
+from worker.engine.log_rules import Logs, Readings
 from worker.engine.payloads import Payloads
 from worker.ledger import Admission, Ledger, Outcome, Rate
 
@@ -95,6 +95,7 @@ class Context:
         payloads: what this process has learned of payloads that a listing leaves out.
         desk: what it knows of workflows.
         shared_keys: payloads of which it found that ordinary runs share them.
+        readings: what it knows of the place where logs are kept.
         waited: how long this process tries to reach the ledger for the first time; zero once it has.
         stopping: whether the process is asked to end: finish what is under way, start nothing.
         logs: reads the logs of failed runs; None where they are not to be read.
@@ -112,6 +113,7 @@ class Context:
     calls: Gatekeeper = field(init=False)
     payloads: Payloads = field(default_factory=Payloads)
     shared_keys: Shared = field(default_factory=Shared)
+    readings: Readings = field(default_factory=Readings)
     desk: Desk = field(init=False)
 
     def __post_init__(self) -> None:

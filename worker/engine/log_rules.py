@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
-from weakref import WeakKeyDictionary
 
 from worker.domain.executions import Execution
 from worker.domain.logs import LogRule, first_match
@@ -44,18 +43,6 @@ class Executions(Protocol):
         """Return an execution; raises `KineticError`."""
 
 
-class World(Protocol):
-    """The part of a `Context` that is needed here."""
-
-    @property
-    def logs(self) -> Logs | None:
-        """None where logs are not read."""
-
-    @property
-    def calls(self) -> Executions:
-        """See `Executions`."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Verdict:
     """What a failure's log said, by these rules: the rule that matches, or None."""
@@ -67,7 +54,7 @@ class _Verdict:
 
 @dataclass(slots=True)
 class Readings:
-    """What one process, which is one event loop, knows of the place where logs are kept.
+    """What one process knows of the place where logs are kept.
 
     Attributes:
         at_once: bounds the readings under way.
@@ -115,15 +102,20 @@ class Readings:
             del self.verdicts[next(iter(self.verdicts))]
 
 
-_READINGS: WeakKeyDictionary[asyncio.AbstractEventLoop, Readings] = WeakKeyDictionary()
+class World(Protocol):
+    """The part of a `Context` that is needed here."""
 
+    @property
+    def logs(self) -> Logs | None:
+        """None where logs are not read."""
 
-def readings() -> Readings:
-    """Return what this process knows: a worker process runs one event loop for as long as it lives."""
-    loop = asyncio.get_running_loop()
-    if loop not in _READINGS:
-        _READINGS[loop] = Readings()
-    return _READINGS[loop]
+    @property
+    def calls(self) -> Executions:
+        """See `Executions`."""
+
+    @property
+    def readings(self) -> Readings:
+        """What this process knows of the place where logs are kept."""
 
 
 async def read_rules(
@@ -144,7 +136,7 @@ async def read_rules(
     """
     if not rules or ctx.logs is None:
         return None
-    known, here = readings(), tuple(rules)
+    known, here = ctx.readings, tuple(rules)
     verdict = known.verdicts.get(execution_uuid)
     if verdict and failed_at and (verdict.failed_at, verdict.rules) == (failed_at, here):
         return verdict.found

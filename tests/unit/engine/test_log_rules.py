@@ -11,8 +11,15 @@ import pytest
 
 from worker.domain.executions import Execution, Status
 from worker.domain.logs import LogRule, Then
-from worker.engine import log_rules
-from worker.engine.log_rules import HUNG_IN_A_ROW, MOST_AT_ONCE, MOST_VERDICTS, REST_S, SLOW_S, read_rules
+from worker.engine.log_rules import (
+    HUNG_IN_A_ROW,
+    MOST_AT_ONCE,
+    MOST_VERDICTS,
+    REST_S,
+    SLOW_S,
+    Readings,
+    read_rules,
+)
 from worker.kinetic import KineticError, NotFound, Unreachable
 
 HOLD = LogRule("bad credentials", re.compile("invalid credentials"), Then.HOLD)
@@ -28,6 +35,7 @@ class World:
     trouble: KineticError | None = None
     asked: list[str] = field(default_factory=list)
     reads: bool = True
+    readings: Readings = field(default_factory=Readings)
 
     @property
     def logs(self) -> World | None:
@@ -88,7 +96,7 @@ class SlowWorld(World):
     under_way: int = 0
 
     def __post_init__(self) -> None:
-        log_rules.readings().clock_s = lambda: self.time_s
+        self.readings.clock_s = lambda: self.time_s
 
     async def tail(self, execution: Execution) -> str | None:
         self.under_way += 1
@@ -176,5 +184,5 @@ async def test_verdicts_are_bounded() -> None:
     world = World()
     for number in range(MOST_VERDICTS + 5):
         await read_rules(world, f"e-{number}", (HOLD,), failed_at=FAILED_AT)
-    known = log_rules.readings().verdicts
+    known = world.readings.verdicts
     assert (len(known), "e-4" in known, "e-5" in known) == (MOST_VERDICTS, False, True)
