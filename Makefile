@@ -78,8 +78,8 @@ coverage: $(INSTALLED) ## Measure what the tests cover; the pages are in htmlcov
 	@$(BIN)/pytest -n $(JOBS) --dist loadgroup --cov --cov-report=term --cov-report=html $(ARGS)
 
 lock: $(INSTALLED) ## Write the lock files anew: make lock ARGS=--upgrade for newer versions
-	@$(UV_COMPILE) $(ARGS) pyproject.toml -o requirements.lock
-	@$(UV_COMPILE) $(ARGS) pyproject.toml --extra demo --group dev -c requirements.lock -o requirements-dev.lock
+	@$(UV_COMPILE) $(ARGS) pyproject.toml --extra alerts --extra tracing -o requirements.lock
+	@$(UV_COMPILE) $(ARGS) pyproject.toml --extra alerts --extra tracing --extra demo --group dev -c requirements.lock -o requirements-dev.lock
 	@$(BIN)/python -c 'import tomllib; \
 		print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(UV_COMPILE) - -c requirements-dev.lock -o requirements-build.lock
