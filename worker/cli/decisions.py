@@ -81,7 +81,7 @@ async def declare_not_delivered(
         CommandError: somebody else was first.
     """
     now = ledger.clock.now()
-    if lineage.intent is None or lineage.is_held_by_its_log:
+    if lineage.intent is None or lineage.is_held_for_no_call:
         change = _stand_alone(lineage, person, policies, now)
         decision = "stands_alone"
     else:
@@ -97,7 +97,7 @@ async def declare_not_delivered(
 
 async def suspected_clones(ledger: Ledger, lineage: Lineage) -> list[str]:
     """Return the failures that are held because they may be the clone of this lineage's call."""
-    if lineage.intent is None or lineage.is_held_by_its_log:
+    if lineage.intent is None or lineage.is_held_for_no_call:
         return []
     held = await ledger.held_since(lineage.intent.at - CLOCK_MARGIN)
     return [each.root for each in held if _is_suspect(each) and f" {lineage.root};" in each.detail]

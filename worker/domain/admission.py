@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from heapq import heapify, heappop, heappush
 
 from worker.domain import breaker as breakers
 from worker.domain import budget
-from worker.domain.breaker import Breaker, Mode, Rule, Standing
+from worker.domain.breaker import Breaker, Forced, Mode, Rule, Standing
 from worker.domain.budget import PACE_WINDOW, Caps, Limit, Limits, Usage
 from worker.domain.health import Run, tally
 from worker.domain.policy import Climate, Policy
@@ -37,7 +37,18 @@ class View:
     @property
     def objection(self) -> Limit | None:
         """The first limit that one more clone would break; None when it may go."""
-        return budget.objection(self.caps, self.usage)
+        limit = budget.objection(self.caps, self.usage)
+        paused = limit is Limit.WORKFLOW_FAILING and self.judged.forced is Forced.OPEN
+        return Limit.WORKFLOW_PAUSED if paused else limit
+
+    @property
+    def by_order(self) -> View:
+        """The same for a clone that a person wants now: only a pause, and what is in flight, hold it up."""
+        paused = self.judged.forced is Forced.OPEN
+        free = replace(
+            self.caps, made=None, all_made=None, made_lately=None, places=self.caps.places if paused else None
+        )
+        return replace(self, caps=free)
 
     @property
     def free(self) -> int:
@@ -120,6 +131,7 @@ def in_words(limit: Limit, seen: View, limits: Limits) -> str:
     flying = "are in flight"
     made = f"clones were made in {hours}, in which"
     words = {
+        Limit.WORKFLOW_PAUSED: _waits_for(seen),
         Limit.WORKFLOW_FAILING: _waits_for(seen),
         Limit.WORKFLOW_IN_FLIGHT: f"{usage.in_flight} of {caps.in_flight} clones of the workflow {flying}",
         Limit.IN_FLIGHT: f"{usage.all_in_flight} of {caps.all_in_flight} clones {flying}",
@@ -136,7 +148,9 @@ def _waits_for(seen: View) -> str:
         places, flying = seen.caps.places, seen.usage.in_flight
         return f"the workflow works again and is let go by steps: {flying} of {places} clones are in flight"
     if seen.judged.forced:
-        return f"a person holds the workflow back: {seen.standing.detail}"
+        until = seen.judged.forced_until
+        end = f", until {until:%Y-%m-%d %H:%M:%S} UTC" if until else ""
+        return f"a person holds the workflow back: {seen.standing.detail}{end}"
     if seen.caps.places and seen.usage.trying >= seen.caps.places:
         return f"the workflow fails: {seen.standing.detail}; a clone is trying it now"
     canary = seen.standing.next_canary_at

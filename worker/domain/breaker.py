@@ -71,6 +71,7 @@ class Breaker:
         trouble_since: when it opened first, until it is closed again.
         canaries_failed, tried_at: clones that failed since then, and when the newest of them did.
         forced: what a person said; None when it decides by itself.
+        forced_until: until when that holds; None = until a person says otherwise.
         detail: why it is in its mode, in words.
         version: grows with every change; 0 = not stored.
         workflow_uuid, workflow_name: whose it is, for people and to find its policy.
@@ -86,6 +87,7 @@ class Breaker:
     workflow_name: str = ""
     canaries_failed: int = 0
     tried_at: datetime | None = None
+    forced_until: datetime | None = None
 
 
 UNTOUCHED = Breaker()
@@ -136,6 +138,8 @@ def judge(
 def _step(
     breaker: Breaker, runs: Sequence[Run], compared: Sequence[Run], now: datetime, rule: Rule
 ) -> Breaker:
+    if breaker.forced and breaker.forced_until and now >= breaker.forced_until:
+        return force(breaker, None, "", now)
     if breaker.forced or not rule.failures:
         return breaker
     match breaker.mode:
@@ -221,9 +225,13 @@ def next_canary(breaker: Breaker, failed_at: datetime | None, rule: Rule) -> dat
     return min(after_failure, at_the_latest)
 
 
-def force(breaker: Breaker, to: Forced | None, detail: str, now: datetime) -> Breaker:
-    """Return the breaker as a person wants it; None lets it decide by itself again, from now on."""
-    fresh = replace(breaker, version=breaker.version + 1, since=now, forced=to, detail=detail)
+def force(
+    breaker: Breaker, to: Forced | None, detail: str, now: datetime, until: datetime | None = None
+) -> Breaker:
+    """Return the breaker as a person wants it, up to a time; None lets it decide by itself, from now on."""
+    fresh = replace(
+        breaker, version=breaker.version + 1, since=now, forced=to, detail=detail, forced_until=until
+    )
     return replace(fresh, mode=Mode.CLOSED, trouble_since=None, canaries_failed=0, tried_at=None)
 
 

@@ -23,6 +23,7 @@ others."""
 class Limit(StrEnum):
     """Which limit holds a clone up; the reason on the lineage's record."""
 
+    WORKFLOW_PAUSED = "workflow_paused"
     WORKFLOW_FAILING = "workflow_failing"
     WORKFLOW_IN_FLIGHT = "workflow_in_flight"
     IN_FLIGHT = "in_flight"

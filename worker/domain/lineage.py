@@ -40,6 +40,8 @@ class State(StrEnum):
         return self in FINAL_STATES
 
 
+HELD_BY_PERSON = "held_by_person"
+"""The reason of a lineage that a person holds: no call of it is in doubt."""
 FINAL_STATES = frozenset({State.RECOVERED, State.EXHAUSTED, State.REJECTED, State.CANCELLED})
 DOUBTFUL_STATES = (State.SUBMITTING, State.UNRESOLVED)
 """States in which a clone may exist that no record names yet."""
@@ -102,6 +104,34 @@ class Intent:
     doubted: bool = False
 
 
+class Wish(StrEnum):
+    """What a person wants of a lineage."""
+
+    RETRY = "retry"
+    """One attempt now, whatever the policy, its workflow's breaker and the budgets say."""
+    HOLD = "hold"
+    """No further attempt before a person says so."""
+    CANCEL = "cancel"
+    """No further attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A person's word that is not carried out yet.
+
+    A retry is carried out by its call, and is about one failure. A hold or an end that was asked for while a
+    call or a clone is under way is carried out when the lineage would be scheduled again.
+
+    Attributes:
+        of: the failed execution that is to be retried; "" for the other wishes.
+        detail: who said it, and why.
+    """
+
+    wish: Wish
+    of: str
+    detail: str
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """A verdict that was taken back because someone else retried the failed run after it."""
@@ -135,6 +165,7 @@ class Lineage:
         strikes: equal failures in a row, the newest included.
         struck_since: when the first of them happened; None when the newest is the first.
         overruled: the failed execution of which a person decided that it is retried whatever its log says.
+        order: what a person wants and nobody has done yet.
         ended_before: the verdict that it gets again when the run that someone else made fails as well; None
             unless it had one.
     """
@@ -169,6 +200,7 @@ class Lineage:
     struck_since: datetime | None = None
     overruled: str = ""
     ended_before: Ending | None = None
+    order: Order | None = None
 
     @property
     def workflow(self) -> str:
@@ -196,9 +228,23 @@ class Lineage:
         return tuple(dict.fromkeys((self.root, *(attempt.clone for attempt in self.attempts))))
 
     @property
-    def is_held_by_its_log(self) -> bool:
-        """Whether a rule about its log holds it: an intent it still has is settled, no call is in doubt."""
-        return self.state is State.HELD and self.reason == LOG_RULE
+    def is_held_for_no_call(self) -> bool:
+        """Whether it is held for what it is: an intent that it still has is settled, no call is in doubt."""
+        return self.state is State.HELD and self.reason in (LOG_RULE, HELD_BY_PERSON)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether a retry call of it may have made a clone that no record names."""
+        return self.intent is not None and (
+            self.state in DOUBTFUL_STATES
+            or self.state is State.CANCELLED  # it keeps an intent only if its outcome was never learned
+            or (self.state is State.HELD and not self.is_held_for_no_call)
+        )
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether a person wants the failure retried that comes next, whatever else says."""
+        return self.order is not None and self.order.wish is Wish.RETRY and self.order.of == self.failing
 
     @property
     def history(self) -> History:
@@ -219,7 +265,7 @@ class Lineage:
 
         While the call is in doubt that is any execution of the same version and payload created since
         the intent. A held lineage stopped looking when it was held; what was created later is not its
-        clone. One that a rule about its log holds had settled its calls before. An execution without a
+        clone. One that a person or a rule about its log holds had settled its calls before. An execution without a
         creation time may always be it.
 
         Args:
@@ -227,7 +273,7 @@ class Lineage:
             skew: the API's clock minus ours.
             margin: what the clocks may disagree by beyond that.
         """
-        if self.intent is None or self.is_held_by_its_log:
+        if self.intent is None or self.is_held_for_no_call:
             return False
         if not execution.could_be_clone_of(self.workflow_version_uuid, self.fingerprint):
             return False

@@ -15,7 +15,19 @@ from worker.domain.budget import Limit
 from worker.domain.executions import Execution
 from worker.domain.failures import Signature
 from worker.domain.health import Ended
-from worker.domain.lineage import FINAL_STATES, Attempt, Ending, Intent, Lineage, State
+from worker.domain.lineage import (
+    FINAL_STATES,
+    FLYING_STATES,
+    HELD_BY_PERSON,
+    Attempt,
+    Ending,
+    Intent,
+    Lineage,
+    Order,
+    State,
+    Wish,
+)
+from worker.domain.logs import LOG_RULE
 from worker.domain.policy import GiveUp, GiveUpReason, Policy, RetryAt
 
 EDGES: Mapping[State, frozenset[State]] = {
@@ -38,11 +50,12 @@ EDGES: Mapping[State, frozenset[State]] = {
             State.UNRESOLVED,
             State.RECOVERED,
             State.REJECTED,
+            State.HELD,  # not delivered, and a person wanted it held
             State.CANCELLED,
         }
     ),
     State.RUNNING: frozenset(
-        {State.RECOVERED, State.SCHEDULED, State.EXHAUSTED, State.REJECTED, State.CANCELLED}
+        {State.RECOVERED, State.SCHEDULED, State.HELD, State.EXHAUSTED, State.REJECTED, State.CANCELLED}
     ),
     State.UNRESOLVED: frozenset(
         {State.RUNNING, State.SCHEDULED, State.HELD, State.REJECTED, State.CANCELLED}
@@ -51,9 +64,10 @@ EDGES: Mapping[State, frozenset[State]] = {
         {State.SCHEDULED, State.UNRESOLVED, State.RUNNING, State.REJECTED, State.CANCELLED}
     ),
     State.RECOVERED: frozenset(),
-    State.EXHAUSTED: frozenset({State.RUNNING}),  # only for a run that is there already: someone else's retry
-    State.REJECTED: frozenset({State.RUNNING}),
-    State.CANCELLED: frozenset(),
+    # Running: only for a run that is there already, someone else's retry. The others: a person.
+    State.EXHAUSTED: frozenset({State.RUNNING, State.SCHEDULED, State.CANCELLED}),
+    State.REJECTED: frozenset({State.RUNNING, State.SCHEDULED, State.CANCELLED}),
+    State.CANCELLED: frozenset({State.SCHEDULED}),
 }
 
 
@@ -73,7 +87,8 @@ _CLAIMS = frozenset({State.SCHEDULED, State.RUNNING, *FINAL_STATES})
 CONFLICT = "conflict"
 """The reason of a call that the API refused because of the execution's state (409)."""
 DECIDED_BY_PERSON = "decided_by_person"
-"""The reason of what a person settled (`kinetic-retry resolve`); who and why is the detail."""
+"""The reason of what a person settled or wants; who and why is the detail."""
+CANCELLED_BY_PERSON = "cancelled_by_person"
 
 Fact = str | int | float | bool | None
 
@@ -264,7 +279,7 @@ def not_delivered(
         "due_at": _iso(due_at),
         "delay": _seconds(due_at - now),
     }
-    return Change(lineage, after, (Event("retry_not_delivered", facts),))
+    return _obeyed(Change(lineage, after, (Event("retry_not_delivered", facts),)), now)
 
 
 def unresolve(
@@ -298,7 +313,7 @@ def stand_alone(
 
     Only where no retry call is in doubt; where one is, `accept` or `not_delivered` settles it.
     """
-    in_doubt = lineage.intent is not None and not lineage.is_held_by_its_log
+    in_doubt = lineage.intent is not None and not lineage.is_held_for_no_call
     if lineage.state is not State.HELD or in_doubt:
         raise IllegalTransitionError(f"{lineage.root}: not held, or for a call that may have made a clone")
     decided = _decided(lineage, decision, policy, policy_name, now)
@@ -310,6 +325,42 @@ def by_person(change: Change, *, decision: str, by: str, why: str, **facts: Fact
     """Say first, on the same record, that a person decided, who and why; then what follows from it."""
     said = Event("person_decided", {"decision": decision, "by": by, "why": why, **facts})
     return replace(change, events=(said, *change.events))
+
+
+def cancel(lineage: Lineage, *, detail: str, now: datetime) -> Change:
+    """Final: a person wants no further attempt. An intent is kept only if nobody knows what became of it."""
+    in_doubt = lineage.intent if lineage.is_in_doubt else None
+    after = _move(lineage, State.CANCELLED, now, CANCELLED_BY_PERSON, detail, due_at=None, intent=in_doubt)
+    after = replace(after, ended_before=None)
+    facts = {"execution_uuid": lineage.failing, "reason": CANCELLED_BY_PERSON, "detail": detail}
+    return Change(lineage, after, (Event("retry_cancelled", facts),))
+
+
+def put_off(lineage: Lineage, order: Order | None) -> Change:
+    """Note what a person wants, to be done when the lineage would be scheduled again; None takes it back."""
+    if lineage.state not in FLYING_STATES:
+        raise IllegalTransitionError(f"{lineage.root}: an order is carried out at once while {lineage.state}")
+    return Change(lineage, replace(lineage, version=lineage.version + 1, order=order), ())
+
+
+def schedule_by_hand(
+    lineage: Lineage, *, due_at: datetime, detail: str, now: datetime, order: Order | None = None
+) -> Change:
+    """A person wants the next attempt at `due_at`; with an order to retry, whatever the policy says."""
+    after = _move(lineage, State.SCHEDULED, now, DECIDED_BY_PERSON, detail, due_at=due_at, order=order)
+    whatever_its_log_says = order is not None or lineage.reason == LOG_RULE
+    overruled = lineage.failing if whatever_its_log_says else lineage.overruled
+    after = replace(after, ended_before=None, delay=None, overruled=overruled)
+    facts: dict[str, Fact] = {
+        "execution_uuid": lineage.failing,
+        "attempt": lineage.next_attempt,
+        "delay": _seconds(due_at - lineage.last_failed_at),
+        "due_at": _iso(due_at),
+        "policy": lineage.policy,
+        "rule": DECIDED_BY_PERSON,
+        "why": detail,
+    }
+    return Change(lineage, after, (Event("retry_scheduled", facts),))
 
 
 def reject(
@@ -494,7 +545,7 @@ def _decided(
             "rule": decision.rule.value,
             "why": decision.why,
         }
-        return Change(lineage, after, (Event("retry_scheduled", facts),))
+        return _obeyed(Change(lineage, after, (Event("retry_scheduled", facts),)), now)
     refused = decision.reason is GiveUpReason.POLICY_DISABLED
     state, name = (State.REJECTED, "retry_rejected") if refused else (State.EXHAUSTED, "retries_exhausted")
     facts |= {"attempt": lineage.made, "reason": decision.reason.value, "detail": decision.detail}
@@ -502,6 +553,21 @@ def _decided(
         lineage, state, now, decision.reason.value, decision.detail, due_at=None, policy=policy_name
     )
     return Change(lineage, after, (Event(name, facts),))
+
+
+def _obeyed(change: Change, now: datetime) -> Change:
+    """Do what a person asked for while the attempt was under way, instead of scheduling the next one."""
+    scheduled, order = change.after, change.after.order
+    if order is None or order.wish is Wish.RETRY or change.before is None:
+        return change
+    # From the state before: what was scheduled for a moment is stored nowhere.
+    left = replace(scheduled, state=change.before.state, version=change.before.version)
+    if order.wish is Wish.CANCEL:
+        instead = cancel(replace(left, intent=None), detail=order.detail, now=now)
+    else:
+        instead = hold(replace(left, order=None), reason=HELD_BY_PERSON, detail=order.detail, now=now)
+    first = () if change.events[0].name == "retry_scheduled" else change.events
+    return Change(change.before, instead.after, (*first, *instead.events))
 
 
 def _ends_as(lineage: Lineage, ending: Ending, now: datetime, note: str = "") -> Change:
@@ -547,6 +613,7 @@ def _watching(lineage: Lineage, attempt: Attempt, now: datetime) -> Lineage:
         lineage,
         State.RUNNING,
         now,
+        order=None if lineage.order and lineage.order.wish is Wish.RETRY else lineage.order,
         attempts=(*lineage.attempts, attempt),
         intent=None,
         due_at=None,
@@ -564,6 +631,8 @@ def _move(
         raise IllegalTransitionError(f"{lineage.root}: {lineage.state} cannot become {to}")
     ended = Ending(lineage.state, lineage.reason, lineage.detail) if lineage.state.is_final else None
     told = {"since": now, "reason": reason, "detail": detail, "ended_before": ended}
+    if to.is_final:
+        told["order"] = None  # what a person wanted is done, or nothing is left to be done
     return replace(lineage, state=to, version=lineage.version + 1, **told, **changes)  # type: ignore[arg-type]  # checked by replace
 
 

@@ -14,8 +14,9 @@ from worker.domain.joining import Shared
 from worker.domain.lineage import Lineage
 from worker.domain.policy import Policy, PolicyBook, Random
 from worker.domain.transitions import Change, Event
+from worker.engine.calls import Api
 from worker.engine.desk import Desk
-from worker.engine.gatekeeper import Api, Gatekeeper
+from worker.engine.gatekeeper import Gatekeeper
 from worker.engine.log_rules import Logs, Readings
 from worker.engine.payloads import Payloads
 from worker.ledger import Admission, Ledger, Outcome, Rate

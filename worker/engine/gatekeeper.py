@@ -12,11 +12,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from worker.domain import outage
 from worker.domain.delivery import Delivery, NotDelivered, Refused, Unclear
 from worker.domain.executions import Execution, Status
+from worker.engine.calls import Api, CountedApi
 from worker.kinetic import KineticError, NotFound, Page, Throttled, Unauthorized, Unreachable
 from worker.ledger import Ledger, LedgerError
 from worker.ledger.gate import Answers, Closed, ClosingRule, Failure, GateState, Heard
@@ -32,26 +33,6 @@ _ALLOWED_LATELY = timedelta(minutes=5)
 _RULE = ClosingRule(outage.MEMORY, outage.FIRST_PROBE_IN, outage.LONGEST_PROBE_PAUSE)
 
 
-class Api(Protocol):
-    """The Kinetic API, as the use cases need it; `worker.kinetic.KineticClient` is one."""
-
-    @property
-    def skew(self) -> timedelta:
-        """The API's clock minus ours."""
-
-    async def retry(self, execution_uuid: str) -> Delivery:
-        """Ask for a retry; never raises."""
-
-    async def get(self, execution_uuid: str) -> Execution:
-        """Return an execution; raises `KineticError`."""
-
-    def pages(self, *, status: Status | None, since: datetime | None = None) -> AsyncIterator[Page]:
-        """Return the listing page by page; raises `KineticError`."""
-
-    async def probe(self) -> None:
-        """Return when the API answers a GET; raises `KineticError`."""
-
-
 class Gatekeeper:
     """An `Api` that closes and opens the gate by what the API answers.
 
@@ -63,7 +44,7 @@ class Gatekeeper:
     """
 
     def __init__(self, api: Api, ledger: Ledger, log: Any, *, lists: Callable[[], bool]) -> None:
-        self._api = api
+        self._api = CountedApi(api, ledger)
         self._ledger = ledger
         self._log = log
         self._lists = lists
@@ -127,9 +108,10 @@ class Gatekeeper:
             raise
 
     async def flush(self) -> None:
-        """Report the answers that were not reported yet."""
+        """Report the answers that were not reported yet, and add the calls to those that are counted."""
         if self._answers.calls:
             await self._report(None)
+        await self._api.add()
 
     async def probe(self, gate: GateState) -> None:
         """Try a GET when the gate is closed and it is this worker's turn; open the gate if it is answered."""

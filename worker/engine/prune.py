@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from worker.domain.lineage import FINAL_STATES, Lineage
 from worker.engine.context import Context
+from worker.engine.regroup import regroup
 
 JOB = "prune"
 BATCH = 500
@@ -20,6 +21,7 @@ async def prune(ctx: Context) -> dict[str, int] | None:
         return None
     forgotten = 0
     try:
+        await regroup(ctx)
         for state in sorted(FINAL_STATES):
             before = ctx.now() - ctx.options.retention
             while not ctx.stopping() and (roots := await ctx.ledger.ended_before(state, before, BATCH)):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from worker.domain import transitions
+from worker.domain.admission import View
 from worker.domain.delivery import (
     Accepted,
     Conflict,
@@ -132,7 +133,7 @@ class _Submission:
         """Return those that have to wait anyhow and one of the others; give the rest back."""
 
         def waits(lineage: Lineage) -> bool:
-            return self.ctx.desk.view(Workflow.of(lineage), lineage.last_failed_at).objection is not None
+            return self._view(lineage).objection is not None
 
         waiting: list[Lineage] = []
         going: list[Lineage] = []
@@ -140,6 +141,11 @@ class _Submission:
             (waiting if waits(each) else going).append(each)
         await self.give_back(going[1:])
         return [*waiting, *going[:1]]
+
+    def _view(self, lineage: Lineage) -> View:
+        """Return what is known of its workflow, as far as it counts for this lineage."""
+        seen = self.ctx.desk.view(Workflow.of(lineage), lineage.last_failed_at)
+        return seen.by_order if lineage.is_ordered else seen
 
     async def give_back(self, lineages: Sequence[Lineage]) -> None:
         """Let others claim what was not begun."""
@@ -162,7 +168,7 @@ class _Submission:
             await self.give_back([lineage])
             return
         policy, policy_name = ctx.policy_for(lineage)
-        objection = may_start(lineage.history, policy, now)
+        objection = None if lineage.is_ordered else may_start(lineage.history, policy, now)
         if objection:
             await ctx.commit(transitions.give_up(lineage, objection, policy, policy_name, now=now))
             return
@@ -176,7 +182,7 @@ class _Submission:
 
     async def _log_allows(self, lineage: Lineage, policy: Policy) -> bool:
         """Ask the failed run's log where the policy has rules; end or hold the lineage by what it says."""
-        if lineage.overruled == lineage.failing:
+        if lineage.is_ordered or lineage.overruled == lineage.failing:
             return True
         stamp = lineage.failure_stamp
         rule = await read_rules(self.ctx, lineage.failing, policy.log_rules, failed_at=stamp)
@@ -198,7 +204,7 @@ class _Submission:
         intent = transitions.submit(
             lineage, token=token, now=ctx.now(), lease=ctx.options.submit_lease, policy=policy
         )
-        seen = ctx.desk.view(workflow, lineage.last_failed_at)
+        seen = self._view(lineage)
         ctx.desk.made(workflow)
         limits = ctx.desk.admission(workflow, seen, ctx.options.token_bucket)
         outcome = await ctx.commit(intent, admission=limits)
@@ -223,7 +229,7 @@ class _Submission:
     async def _has_to_wait(self, lineage: Lineage, policy: Policy, now: datetime) -> bool:
         """Put it off, with the reason on record, while its calendar, its workflow or a limit says so."""
         ctx = self.ctx
-        closed = policy.calendar.objection(now)
+        closed = None if lineage.is_ordered else policy.calendar.objection(now)
         if closed:
             due_at = opening(policy.calendar, now, ends_at(lineage.history, policy), ctx.random)
             detail = f"not during {closed}"
@@ -234,7 +240,7 @@ class _Submission:
             return True
         workflow = Workflow.of(lineage)
         await ctx.desk.look([workflow])
-        seen = ctx.desk.view(workflow, lineage.last_failed_at)
+        seen = self._view(lineage)
         limit = seen.objection
         if not limit:
             return False
@@ -262,6 +268,8 @@ class _Submission:
     def _look_again_at(self, lineage: Lineage) -> datetime:
         """Return when a lineage that waits is looked at all the same: just after its end at the latest."""
         now, (policy, _) = self.ctx.now(), self.ctx.policy_for(lineage)
+        if lineage.is_ordered:
+            return now + self.ctx.options.look_again  # its end was overruled as well
         over_at = max(now, ends_at(lineage.history, policy)) + _JUST_AFTER
         return min(now + self.ctx.options.look_again, over_at)
 

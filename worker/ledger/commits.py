@@ -21,7 +21,9 @@ from worker.domain.transitions import Change, Event
 from worker.ledger import records
 from worker.ledger.clock import ServerClock, to_ms, whole_ms
 from worker.ledger.connection import Connection
+from worker.ledger.groups import Group, verdict_field
 from worker.ledger.keys import Keys
+from worker.ledger.returns import KEEP_RETURNS_MS, hour_of, returned
 from worker.ledger.scripts import Call, run_all, script
 from worker.ledger.workflows import waiting_member
 
@@ -108,6 +110,7 @@ class Commits:
 
     def __init__(self, connection: Connection, keys: Keys, clock: ServerClock, events_maxlen: int) -> None:
         self._keys = keys
+        self._clock = clock
         self._events_maxlen = events_maxlen
         self.started_ms: int | None = None
         self._changes = _Lane(connection, clock)
@@ -137,6 +140,17 @@ class Commits:
         workflow, ran = after.workflow, change.ran
         token = secrets.token_hex(6)
         claimed = change.claims_clone or ""
+        left, entered = Group.of(before) if before else None, Group.of(after)
+        counted = {
+            "from": left.field if left else "",
+            "to": entered.field,
+            "since": to_ms(after.since),
+            "workflow": workflow,
+            "name": after.workflow_name or after.workflow_uuid,
+            "verdict": verdict_field(before, after),
+            "returned": returned(before, after),
+            "keep_ms": KEEP_RETURNS_MS,
+        }
         arguments: list[str | int] = [
             before.version if before else 0,
             token,
@@ -156,6 +170,7 @@ class Commits:
             waiting_member(before or after),
             "+" if change.parks else "-" if before and before.state is State.SCHEDULED else "",
             keys.key(after.workflow_version_uuid, after.fingerprint),
+            json.dumps(counted, separators=(",", ":")),
         ]
         for event in change.events:
             arguments += [event.name, event_data(after, event)]
@@ -182,6 +197,12 @@ class Commits:
                 keys.rate,
                 *(keys.state(state) for state in FLYING_STATES),
                 keys.keys,
+                keys.groups,
+                keys.group(left.field if left else entered.field),
+                keys.group(entered.field),
+                keys.names,
+                keys.verdicts,
+                keys.returns(hour_of(self._clock.now())),
             ],
             arguments,
         )
@@ -266,7 +287,9 @@ def _made(before: Lineage | None, after: Lineage) -> str:
     if after.made > before.made and before.state in (State.SCHEDULED, State.HELD):
         return "+"  # a clone of which it was thought that it had not been made
     had_a_call = before.intent is not None and before.state is not State.SCHEDULED
-    back = after.state in (State.SCHEDULED, State.REJECTED, State.RECOVERED) and after.made == before.made
+    settled = after.state in (State.SCHEDULED, State.REJECTED, State.RECOVERED) or after.is_held_for_no_call
+    given_up = after.state is State.CANCELLED and not after.is_in_doubt
+    back = (settled or given_up) and after.made == before.made
     return "-" if had_a_call and back else ""
 
 

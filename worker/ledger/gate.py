@@ -6,6 +6,8 @@ recorded, so no call leaves through a gate that another worker has closed.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -27,6 +29,22 @@ class Closed(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Halt:
+    """A person's word that no retry call leaves for any workflow. Everything else goes on.
+
+    Attributes:
+        by, why: who, and their words.
+        since: since when.
+        until: until when; None = until someone resumes.
+    """
+
+    by: str
+    why: str
+    since: datetime
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class GateState:
     """What is known of the gate.
 
@@ -40,6 +58,7 @@ class GateState:
         pause_reason: why it is paused.
         retry_answered_at: when the retry call that was answered last was begun; None before any was.
         opening_since: since when it has been opening by steps; None when it is closed or wide open.
+        halt: a person's pause of everything; None when there is none.
     """
 
     closed: Closed | None = None
@@ -51,6 +70,7 @@ class GateState:
     pause_reason: str = ""
     opening_since: datetime | None = None
     retry_answered_at: datetime | None = None
+    halt: Halt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +127,11 @@ class ClosingRule:
 class Gate:
     """Closes, probes and opens the gate."""
 
-    def __init__(self, connection: Connection, keys: Keys, clock: ServerClock) -> None:
+    def __init__(self, connection: Connection, keys: Keys, clock: ServerClock, events_maxlen: int) -> None:
         self._connection = connection
         self._keys = keys
         self._clock = clock
+        self._events_maxlen = events_maxlen
 
     async def suspend(
         self, reason: str, detail: str, first_probe_in: timedelta, longest_pause: timedelta
@@ -153,6 +174,25 @@ class Gate:
         """Return the gate as it is now."""
         return read_gate(await self._connection.command("HGETALL", self._keys.gate), self._clock.now())
 
+    async def halt(
+        self, wanted: Halt | None, event: str, facts: Mapping[str, str]
+    ) -> tuple[bool, Halt | None]:
+        """Let no retry call leave (None: let them leave again) and say so in the stream.
+
+        Returns:
+            whether that changed something, and the halt that there was before: whoever is second changes nothing.
+        """
+        keys, text = self._keys, _dump_halt(wanted) if wanted else ""
+        until = to_ms(wanted.until) if wanted and wanted.until else ""
+        data = json.dumps({name: fact for name, fact in facts.items() if fact}, separators=(",", ":"))
+        arguments = [text, until, self._events_maxlen, event, data]
+        mark = self._clock.mark()
+        call = Call(script("halt"), [keys.gate, keys.events, keys.counters], arguments)
+        now_ms, changed, before = await run(self._connection, call)
+        self._clock.hear(mark, now_ms)
+        # A command that is sent again after its answer was lost finds its own halt.
+        return bool(changed) or (bool(text) and before == text), _load_halt(before)
+
     async def _run(self, name: str, *arguments: str | int) -> list[Any]:
         mark = self._clock.mark()
         answer: list[Any] = await run(self._connection, Call(script(name), [self._keys.gate], arguments))
@@ -178,7 +218,25 @@ def read_gate(stored: object, now: datetime) -> GateState:
         retry_answered_at=_moment(fields, "retry_answered_begun")
         if fields.get("retry_answered_begun", "0") != "0"
         else None,
+        halt=_in_force(_load_halt(fields.get("halt", "")), now),
     )
+
+
+def _in_force(halt: Halt | None, now: datetime) -> Halt | None:
+    return halt if halt and (halt.until is None or halt.until > now) else None
+
+
+def _dump_halt(halt: Halt) -> str:
+    until = halt.until and to_ms(halt.until)
+    return json.dumps({"by": halt.by, "why": halt.why, "since": to_ms(halt.since), "until": until})
+
+
+def _load_halt(text: str) -> Halt | None:
+    if not text:
+        return None
+    stored = json.loads(text)
+    until = stored["until"]
+    return Halt(stored["by"], stored["why"], from_ms(stored["since"]), from_ms(until) if until else None)
 
 
 def as_mapping(answer: object) -> dict[str, str]:

@@ -121,6 +121,39 @@ class Keys:
         """Hash: the token bucket of all retry calls."""
         return self._named("rate")
 
+    @property
+    def groups(self) -> str:
+        """Hash: group (see `ledger.groups`) → how many lineages are in it."""
+        return self._named("groups")
+
+    def group(self, field: str) -> str:
+        """Index of a group: root → since when, in ms."""
+        return self._named(f"group:{field}")
+
+    @property
+    def names(self) -> str:
+        """Hash: workflow → its name, or its uuid where the API tells no name."""
+        return self._named("names")
+
+    @property
+    def verdicts(self) -> str:
+        """Hash: state, workflow and reason, a line each → how many verdicts like that were ever given."""
+        return self._named("verdicts")
+
+    @property
+    def calls(self) -> str:
+        """Hash: how calls to the API ended and how long they took; see `ledger.calls`."""
+        return self._named("calls")
+
+    @property
+    def call_reports(self) -> str:
+        """Index of reports of calls that were taken in lately: token → when, in ms."""
+        return self._named("call_reports")
+
+    def returns(self, hour: int) -> str:
+        """Hash: what became of clones in an hour (counted from the epoch); see `ledger.returns`."""
+        return self._named(f"returns:{hour}")
+
     @staticmethod
     def key(workflow_version_uuid: str, fingerprint: str) -> str:
         """The field of a key in `keys`; "" where the payload is not known, for that tells nothing apart."""

@@ -6,7 +6,7 @@ counts, stories) is in `reports`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,10 +19,15 @@ from worker.ledger.commits import Admission, Commits, Outcome, Rate
 from worker.ledger.connection import Connection
 from worker.ledger.errors import LedgerFormatError
 from worker.ledger.gate import Gate
+from worker.ledger.groups import Group
 from worker.ledger.jobs import Jobs
 from worker.ledger.keys import Keys
 from worker.ledger.scripts import Call, run, run_all, script
 from worker.ledger.workflows import Workflows
+
+
+SCAN = 500
+"""Members of an index asked for at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class Ledger:
         self.connection = connection
         self.keys = Keys(namespace)
         self.clock = ServerClock()
-        self.gate = Gate(connection, self.keys, self.clock)
+        self.gate = Gate(connection, self.keys, self.clock, events_maxlen)
         self.jobs = Jobs(connection, self.keys, self.clock)
         self.workflows = Workflows(connection, self.keys, self.clock, events_maxlen)
         self._commits = Commits(connection, self.keys, self.clock, events_maxlen)
@@ -168,10 +173,13 @@ class Ledger:
                     self.keys.clones,
                     self.keys.undated,
                     self.keys.keys,
+                    self.keys.groups,
+                    self.keys.group(Group.of(each).field),
                 ],
                 [
                     *(each.version, each.root, int(not each.dated)),
                     self.keys.key(each.workflow_version_uuid, each.fingerprint),
+                    Group.of(each).field,
                     *(member for member in each.members if member != each.root),
                 ],
             )
@@ -186,6 +194,50 @@ class Ledger:
             "ZRANGE", self.keys.state(state), "-inf", to_ms(moment), "BYSCORE", "LIMIT", 0, limit
         )
         return roots
+
+    async def is_grouped(self) -> bool:
+        """Return whether every lineage is in its group: not yet where an older worker wrote some of them."""
+        done = await self.connection.command("HGET", self.keys.facts, "grouped")
+        return done is not None and int(done) >= records.FORMAT
+
+    async def scan(self, state: State) -> AsyncIterator[list[str]]:
+        """Yield the roots in a state in pages; each that is in it all the while at least once, in no order."""
+        cursor: int | str = 0
+        while True:
+            cursor, found = await self.connection.command(
+                "ZSCAN", self.keys.state(state), cursor, "COUNT", SCAN
+            )
+            yield (
+                [str(each[0]) for each in found]
+                if found and isinstance(found[0], (list, tuple))
+                else found[::2]
+            )
+            if int(cursor) == 0:
+                return
+
+    async def regroup(self, lineages: Sequence[Lineage]) -> None:
+        """Put lineages into their groups that an older worker wrote; those that moved on meanwhile are in theirs."""
+        calls = [
+            Call(
+                script("regroup"),
+                [
+                    self.keys.lineage(each.root),
+                    self.keys.groups,
+                    self.keys.group(Group.of(each).field),
+                    self.keys.names,
+                ],
+                [each.version, each.root, Group.of(each).field, to_ms(each.since), each.workflow]
+                + [each.workflow_name or each.workflow_uuid],
+            )
+            for each in lineages
+        ]
+        for answer in await run_all(self.connection, calls) if calls else []:
+            if isinstance(answer, Exception):
+                raise answer
+
+    async def grouped(self) -> None:
+        """Note that every lineage is in its group."""
+        await self.connection.command("HSET", self.keys.facts, "grouped", records.FORMAT)
 
     async def track(self, uuids: Sequence[str]) -> int:
         """Put executions under watch by name, due at once; return how many were new."""

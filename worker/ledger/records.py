@@ -11,19 +11,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from worker.domain.failures import Signature
-from worker.domain.lineage import Attempt, Ending, Intent, Lineage, State
+from worker.domain.lineage import Attempt, Ending, Intent, Lineage, Order, State, Wish
 from worker.ledger.clock import from_ms, to_ms, whole_ms
 from worker.ledger.errors import LedgerFormatError
 
-FORMAT = 2
-"""2 adds what is known of the failure (`failed_as`, `strikes`) and `joined` attempts, and lineages in flight
-are indexed by
-workflow: a worker that does not keep that index must not write beside one that does."""
+FORMAT = 3
+"""2 added what is known of the failure (`failed_as`, `strikes`), `joined` attempts, and the index of what is in
+flight; 3 adds `order`, and the index of groups. A worker that does not keep an index must not write beside one
+that does."""
 
 
 def dump(lineage: Lineage, write_token: str) -> str:
     """Return the record; `write_token` names the write, so that a re-sent one recognises itself."""
-    intent, ending = lineage.intent, lineage.ended_before
+    intent, ending, order = lineage.intent, lineage.ended_before, lineage.order
     retried = [lineage.root, *(attempt.clone for attempt in lineage.attempts)]
     record = {
         "format": FORMAT,
@@ -55,6 +55,8 @@ def dump(lineage: Lineage, write_token: str) -> str:
         "strikes": lineage.strikes if lineage.strikes > 1 else None,
         "struck_since": _ms(lineage.struck_since),
         "overruled": lineage.overruled,
+        "order": order
+        and _without_blanks({"wish": order.wish.value, "of": order.of, "detail": order.detail}),
         "ended_before": ending
         and {"state": ending.state.value, "reason": ending.reason, "detail": ending.detail},
         "intent": intent
@@ -133,6 +135,7 @@ def _load(root: str, record: dict[str, Any]) -> Lineage:
         struck_since=_moment(record.get("struck_since")),
         overruled=record.get("overruled", ""),
         ended_before=_load_ending(record.get("ended_before")),
+        order=_load_order(record.get("order")),
     )
 
 
@@ -169,6 +172,10 @@ def _load_attempt(of: str, written: dict[str, Any]) -> Attempt:
 
 def _load_ending(written: dict[str, Any] | None) -> Ending | None:
     return Ending(State(written["state"]), written["reason"], written["detail"]) if written else None
+
+
+def _load_order(written: dict[str, Any] | None) -> Order | None:
+    return Order(Wish(written["wish"]), written.get("of", ""), written["detail"]) if written else None
 
 
 def _dump_signature(signature: Signature | None) -> dict[str, Any] | None:

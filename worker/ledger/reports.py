@@ -101,8 +101,8 @@ class Reports:
             now=now,
             states=dict(zip(State, counts, strict=True)),
             counters={name: int(count) for name, count in sorted(as_mapping(counters).items())},
-            next_due=_first_score(first_due),
-            ticks={job: _tick(text) for job, text in sorted(as_mapping(ticks).items())},
+            next_due=first_score(first_due),
+            ticks={job: read_tick(text) for job, text in sorted(as_mapping(ticks).items())},
             gate=read_gate(gate, now),
             started_at=from_ms(int(started)) if started else None,
             tracked=tracked,
@@ -174,7 +174,8 @@ def _event(entry: str, fields: dict[str, str]) -> StoredEvent:
     return StoredEvent(at, fields.get("event", ""), fields.get("root", ""), facts)
 
 
-def _first_score(answer: list[Any]) -> datetime | None:
+def first_score(answer: list[Any]) -> datetime | None:
+    """Return the time of the first member that a ZRANGE WITHSCORES found; None when it found none."""
     if not answer:
         return None
     first = answer[0]  # a pair with RESP3, a flat list of member and score with RESP2
@@ -182,7 +183,8 @@ def _first_score(answer: list[Any]) -> datetime | None:
     return from_ms(float(score))
 
 
-def _tick(text: str) -> Tick:
+def read_tick(text: str) -> Tick:
+    """Return a tick from what is stored."""
     tick = json.loads(text)
     return Tick(
         from_ms(tick["finished_at"]), timedelta(milliseconds=tick["duration_ms"]), tick.get("did", {})

@@ -6,6 +6,7 @@
 -- Returns {server time in ms, first start in ms, format, 1 when this call was the first}.
 local first = redis.call('HSETNX', KEYS[1], 'started_at', now - ARGV[1])
 local format = tonumber(redis.call('HGET', KEYS[1], 'format') or 0)
+if first == 1 then redis.call('HSET', KEYS[1], 'grouped', ARGV[2]) end
 if format < tonumber(ARGV[2]) then redis.call('HSET', KEYS[1], 'format', ARGV[2]) end
 local facts = redis.call('HMGET', KEYS[1], 'started_at', 'format')
 return {now, tonumber(facts[1]), facts[2], first}

@@ -17,6 +17,9 @@
 -- KEYS[17] hash of breakers               KEYS[18] hash of the token bucket
 -- KEYS[19], KEYS[20], KEYS[21] indexes of the states in which a clone may be under way
 -- KEYS[22] hash: workflow version and fingerprint -> root
+-- KEYS[23] hash: group -> lineages in it  KEYS[24], KEYS[25] index of the group it leaves, and enters
+-- KEYS[26] hash: workflow -> name         KEYS[27] hash of verdicts ever given
+-- KEYS[28] hash of what became of clones in this hour
 -- ARGV[1] version expected; 0 = there must be no record yet
 -- ARGV[2] token of this write             ARGV[3] the new record, JSON with `version` and `token`
 -- ARGV[4] root                            ARGV[5] score in the new index, ms
@@ -28,7 +31,9 @@
 -- ARGV[15] "1" = it counts as traffic     ARGV[16] member of the index of waiting lineages, or ""
 -- ARGV[17] "+" it waits, "-" it no longer does, or ""
 -- ARGV[18] field of its key in KEYS[22], or ""
--- ARGV[19..] event name, event data (JSON), repeated
+-- ARGV[19] what is counted, JSON: `from`, `to` groups ("" = none), `since` (ms), `workflow`, `name`, `verdict` (""
+--          = none), `returned` (fields of KEYS[28]), `keep_ms` (how long that hash is kept)
+-- ARGV[20..] event name, event data (JSON), repeated
 -- Returns {outcome, server time in ms}; outcome is one of committed, stale, gated, limited, paced, taken.
 
 local stored = redis.call('GET', KEYS[1])
@@ -112,7 +117,14 @@ if ARGV[18] ~= '' then
   elseif ARGV[6] ~= '' then redis.call('HSETNX', KEYS[22], ARGV[18], ARGV[4]) end
 end
 
-for i = 19, #ARGV, 2 do
+local counted = cjson.decode(ARGV[19])
+move_group(KEYS[23], KEYS[24], KEYS[25], counted.from, counted.to, ARGV[4], counted.since)
+if not stored then redis.call('HSET', KEYS[26], counted.workflow, counted.name) end
+if counted.verdict ~= '' then redis.call('HINCRBY', KEYS[27], counted.verdict, 1) end
+for _, field in ipairs(counted.returned) do redis.call('HINCRBY', KEYS[28], field, 1) end
+if #counted.returned > 0 then redis.call('PEXPIRE', KEYS[28], counted.keep_ms) end
+
+for i = 20, #ARGV, 2 do
   redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[8], '*', 'event', ARGV[i], 'root', ARGV[4], 'data', ARGV[i + 1])
   redis.call('HINCRBY', KEYS[6], ARGV[i], 1)
 end

@@ -30,11 +30,14 @@ local function gate_says(key)
   return 'opening', places
 end
 
--- Return the gate's word for a retry call: "opening" becomes "full" when every place is taken.
+-- Return the gate's word for a retry call: "halted" while a person lets none leave; "opening" becomes "full" when every place is taken.
 -- `submitting` is the index of calls under way, by the end of their lease; `lease_ms` is how long that is.
 local function gate_for_retry(key, submitting, lease_ms)
   local says, places = gate_says(key)
-  if says ~= 'opening' then return says, places end
+  if says ~= 'open' and says ~= 'opening' then return says, places end
+  local halt = redis.call('HMGET', key, 'halt', 'halt_until')
+  if halt[1] and (not halt[2] or tonumber(halt[2]) > now) then return 'halted', 0 end
+  if says == 'open' then return says, places end
   local since = math.max(tonumber(redis.call('HGET', key, 'opening_since')), now - PLACE_MS)
   local free = places - redis.call('ZCOUNT', submitting, since + lease_ms - SLACK_MS, '+inf')
   if free <= 0 then return 'full', 0 end
@@ -53,6 +56,14 @@ local function close_until_probed(key, kind, reason, detail, shortest, longest)
     'answered_begun', 'retry_answered_begun')
   redis.call('HSET', key, 'kind', kind, 'reason', reason, 'detail', detail, 'since', now)
   redis.call('HSET', key, 'probe_at', now + pause, 'pause', pause, 'closings', closings + 1)
+end
+
+-- Move a lineage from one group to another ("" = none), and keep the counts of both in step with their indexes.
+local function move_group(counts, from_index, to_index, from, to, root, since)
+  if from ~= '' and from ~= to and redis.call('ZREM', from_index, root) == 1 then
+    if redis.call('HINCRBY', counts, from, -1) <= 0 then redis.call('HDEL', counts, from) end
+  end
+  if to ~= '' and redis.call('ZADD', to_index, since, root) == 1 then redis.call('HINCRBY', counts, to, 1) end
 end
 
 -- Five minutes: runs are counted by them.
