@@ -17,7 +17,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test chaos fuzz guards model bench check format format-check lint types coverage lock wheel image-check clean
+.PHONY: help install run test trouble chaos fuzz guards model bench check format format-check lint types coverage lock wheel image-check metrics-check clean
 
 help: ## Explain every target
 	@echo 'make TARGET [PYTHON=python3.12] [JOBS=4] [ARGS="..."]'
@@ -43,6 +43,9 @@ run: $(INSTALLED) ## Run everything against a simulated Kinetic API: make run AR
 
 test: $(INSTALLED) ## Run all tests in parallel: make test ARGS="tests/unit -k policy"
 	@$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+trouble: $(INSTALLED) ## Run real processes through kills, stalls, failovers and a Redis in trouble (minutes)
+	@$(BIN)/pytest -n $(JOBS) --dist loadgroup tests/trouble $(ARGS)
 
 chaos: $(INSTALLED) ## Run real processes under random faults and judge them: make chaos MINUTES=10 SEED=7
 	@$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(ARGS)
@@ -92,6 +95,9 @@ wheel: $(INSTALLED) ## Build the wheel into dist/
 
 image-check: $(INSTALLED) ## Build the image, run the compose file and stop it (podman or docker; slow)
 	@deploy/image-check/run
+
+metrics-check: $(INSTALLED) ## Watch a real run with a real Prometheus while parts of it are killed (slow)
+	@$(BIN)/python -m tests.prometheus
 
 clean: ## Remove what tests, tools and builds left; .venv stays (rm -r .venv removes it)
 	@rm -rf build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,6 +7,7 @@ fine. A rule is not applied when one of its variables is wrong by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Set
+from importlib.util import find_spec
 
 from config.catalog import VARIABLES, text_of
 from config.kinds import is_loopback, split_url
@@ -28,7 +29,7 @@ def together(settings: Settings, wrong: Set[str], got: Got) -> Iterator[Problem]
     """
     rules = (
         *(_https, _lease_outlasts_a_call, _base_within_max, _pauses_in_order, _memory_outlasts_lookback),
-        _calendar_opens,
+        *(_calendar_opens, _tracing_is_installed),
     )
     for rule in rules:
         names, problem = rule(settings, got)
@@ -99,6 +100,24 @@ def _calendar_opens(settings: Settings, got: Got) -> Verdict:
     against = f" with RETRY_WINDOWS ({text_of(retry.windows)})" if retry.windows else ""
     takes = f"spans that leave some time of the week{against}"
     return names, Problem("RETRY_QUIET_HOURS", got("RETRY_QUIET_HOURS"), takes)
+
+
+def _tracing_is_installed(settings: Settings, got: Got) -> Verdict:
+    names = {"TRACING_ENABLED"}
+    if not settings.tracing.enabled or _is_installed("opentelemetry.exporter.otlp.proto.http"):
+        return names, None
+    complaint = (
+        f"got {got('TRACING_ENABLED')}, and OpenTelemetry is not installed; "
+        "pip install 'kinetic-retry-worker[tracing]', or leave it out"
+    )
+    return names, Problem("TRACING_ENABLED", complaint=complaint)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even what it is a part of
+        return False
 
 
 def _too_long(settings: Settings, got: Got, smaller: str, larger: str, *, below: str, above: str) -> Problem:

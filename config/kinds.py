@@ -236,6 +236,7 @@ Rate = Annotated[
 # --- names -------------------------------------------------------------------------------------------
 
 _NAME = re.compile(r"[^\s&=?#]{1,100}")
+_ADDRESS = re.compile(r"[0-9A-Za-z.-]{1,253}|[0-9A-Fa-f:.]{2,45}", re.ASCII)
 _NAMESPACE = re.compile(r"[^\s{}:](?:[^\s{}]{0,98}[^\s{}:])?")
 
 
@@ -261,6 +262,11 @@ Namespace = Annotated[
     str,
     _matching(_NAMESPACE),
     Takes("up to 100 characters without spaces or braces, and without a colon at either end"),
+]
+ListenAddress = Annotated[
+    str,
+    _matching(_ADDRESS),
+    Takes("an address of this machine, such as 127.0.0.1, 0.0.0.0 or ::, without a port"),
 ]
 UrlPath = Annotated[
     str,

@@ -24,6 +24,7 @@ from config.kinds import (
     Count,
     Duration,
     FieldPath,
+    ListenAddress,
     LogLevel,
     LogsHosts,
     LogsPath,
@@ -418,6 +419,46 @@ class WorkerSettings(Group):
     concurrency: Annotated[int, Ge(1), Le(256)] = Field(2, description="Processes per worker.")
 
 
+class ServeSettings(Group):
+    """Where `kinetic-retry serve` listens."""
+
+    prefix: ClassVar[str] = "SERVE_"
+    title: ClassVar[str] = "Metrics and health"
+
+    host: ListenAddress = Field(
+        "127.0.0.1",
+        description="Where `kinetic-retry serve` listens; in a container 0.0.0.0. There is no password: the "
+        "names of workflows are shown to whoever reaches it.",
+    )
+    port: Annotated[int, Ge(1), Le(65535)] = Field(9464, description="On which port.")
+
+
+class MetricsSettings(Group):
+    """How much metrics tell."""
+
+    prefix: ClassVar[str] = "METRICS_"
+    title: ClassVar[str] = "Metrics"
+
+    workflows: Annotated[int, Ge(0), Le(1000)] = Field(
+        50,
+        description="Most workflows that get time series of their own, first those with most to do; the "
+        "others are counted together.",
+    )
+
+
+class TracingSettings(Group):
+    """Spans for OpenTelemetry."""
+
+    prefix: ClassVar[str] = "TRACING_"
+    title: ClassVar[str] = "Tracing"
+
+    enabled: bool = Field(
+        False,
+        description="Send spans by OTLP over HTTP. Needs the extra `tracing`; where to and how many is said "
+        "by the standard variables `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER` and their like.",
+    )
+
+
 class LogSettings(Group):
     """Log lines."""
 
@@ -461,6 +502,9 @@ class Settings(BaseSettings):
     watch: WatchSettings
     resolve: ResolveSettings
     worker: WorkerSettings
+    serve: ServeSettings
+    metrics: MetricsSettings
+    tracing: TracingSettings
     log: LogSettings
 
     origins: Mapping[str, str] = Field(default_factory=dict, repr=False)

@@ -17,16 +17,21 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from multiprocessing.sharedctypes import RawValue
+from typing import TYPE_CHECKING
 
 import structlog
 
 from config.settings import Settings, SettingsError, load_settings
 from worker.engine.context import Context, Options
+from worker.engine.tracing import NO_TRACING
 from worker.episodes import Episode
 from worker.kinetic import Endpoint, KineticClient, ListContract
 from worker.kinetic.logs import LogReader, LogSource
 from worker.ledger import Connection, Ledger, LedgerError, LedgerFormatError, LedgerUnavailable
 from worker.ledger.durability import Durability
+
+if TYPE_CHECKING:
+    from worker.tracing.exporting import Tracing
 
 UseCase = Callable[[Context], Awaitable[dict[str, int] | None]]
 """Returns what it did, in numbers; None when there was nothing to do because it was not its turn."""
@@ -141,6 +146,26 @@ def open_ledger(config: Settings) -> Ledger:
     return Ledger(connection, config.ledger.namespace, events_maxlen=config.ledger.events_maxlen)
 
 
+def tracing(config: Settings, now: Callable[[], datetime]) -> Tracing | None:
+    """Return what draws spans, with its own thread; None without `TRACING_ENABLED`.
+
+    Not before the process has forked: the thread would stay behind.
+    """
+    if not config.tracing.enabled:
+        return None
+    try:
+        from worker.tracing.exporting import open_tracing
+
+        return open_tracing(config.kinetic.base_url, now)
+    except Exception as exc:  # noqa: BLE001  # a wrong OTEL_ variable must not stop retries
+        log.error(
+            "tracing_not_started",
+            detail=f"{type(exc).__name__}; check the OTEL_ variables of this process",
+            next="retries go on without spans",
+        )
+        return None
+
+
 class Runtime:
     """One process's event loop and everything that lives on it."""
 
@@ -148,6 +173,7 @@ class Runtime:
         self._config = config
         self._runner = asyncio.Runner()
         self._context: Context | None = None
+        self._tracing: Tracing | None = None
         self._begun = False
         self._away = Episode()
         self._too_new = Episode()
@@ -185,6 +211,8 @@ class Runtime:
         if self._context:
             self._runner.run(self._aclose(self._context))
         self._runner.close()
+        if self._tracing:
+            self._tracing.close()
 
     async def _perform(self, job: str, use_case: UseCase) -> bool:
         """Return whether there was work, and it was put on record: a server that only reads is not back."""
@@ -196,8 +224,10 @@ class Runtime:
             await context.ledger.connection.require_durability()
             self._begun = True
         began_s = time.monotonic()
-        did = await use_case(context)
-        await context.calls.flush()
+        with context.tracer.job(job) as run:
+            did = await use_case(context)
+            run.did(did)
+            await context.calls.flush()
         _reached.value = 1
         spent = timedelta(seconds=time.monotonic() - began_s)
         if did is not None:
@@ -206,15 +236,22 @@ class Runtime:
 
     def _build(self) -> Context:
         ledger = open_ledger(self._config)
+        self._tracing = tracing(self._config, ledger.clock.now)
         return Context(
             ledger=ledger,
-            api=KineticClient(endpoint(self._config), list_contract(self._config), now=ledger.clock.now),
+            api=KineticClient(
+                endpoint(self._config),
+                list_contract(self._config),
+                now=ledger.clock.now,
+                witness=self._tracing,
+            ),
             policies=self._config.policies,
             options=options(self._config),
             random=random.random,
             waited=lambda: timedelta(seconds=0 if _reached.value else time.monotonic() - _started_s),
             stopping=lambda: bool(stopping.value),
             logs=log_reader(self._config, ledger.clock.now),
+            tracer=self._tracing or NO_TRACING,
         )
 
     @staticmethod

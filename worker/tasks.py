@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import structlog
 from celery import signals
+from celery.exceptions import Reject
 
 from worker import engine, runtime
 from worker.celery_app import LAST_RESORT, SHORTEST_EXPIRY, app
+from worker.engine.context import Context
+from worker.engine.pauses import note_pauses
 
 log = structlog.get_logger("worker")
 
 BATCH_LIMIT_S = (runtime.settings().submit.lease + LAST_RESORT).total_seconds()
+PAUSE_BEFORE_AGAIN_S = 1.0
+"""Between two tries of a message that has to wait for the ledger: it must not go round and round."""
 MOST_SIBLINGS = 4
 """Workers that one batch may wake besides itself; each of them may wake as many again."""
 
@@ -37,14 +43,15 @@ def survey() -> None:
 
 @task("submit", BATCH_LIMIT_S)
 def submit() -> None:
-    """Send the retries that are due; wake siblings while the backlog is large."""
+    """Send the retries that are due; wake siblings while the backlog is large. Carry on what is redriven."""
     runtime.perform("submit", lambda ctx: engine.submit(ctx, _call_siblings))
+    runtime.perform("redrive", engine.redrive)  # no tick of its own: mostly there is none to carry on
 
 
 @task("watch", BATCH_LIMIT_S)
 def watch() -> None:
     """Look at running clones and at tracked executions."""
-    runtime.perform("watch", engine.watch)
+    runtime.perform("watch", _watch)
 
 
 @task("resolve")
@@ -57,6 +64,30 @@ def resolve() -> None:
 def prune() -> None:
     """Forget lineages whose retention is over."""
     runtime.perform("prune", engine.prune)
+
+
+@app.task(name="kinetic_retry.track", ignore_result=True, acks_late=True, time_limit=BATCH_LIMIT_S)  # type: ignore[untyped-decorator]  # Celery has no types
+def track(*arguments: object, **_: object) -> None:
+    """Put executions under watch that another program names: `docs/track.md`.
+
+    The only message that carries more than a wake-up: while the ledger is away it goes back into its queue.
+    """
+    stored = False
+
+    async def store(ctx: Context) -> None:
+        nonlocal stored
+        await engine.track(ctx, arguments)
+        stored = True
+
+    runtime.perform("track", store)
+    if not stored:
+        time.sleep(PAUSE_BEFORE_AGAIN_S)
+        raise Reject(requeue=True)
+
+
+async def _watch(ctx: Context) -> dict[str, int]:
+    await note_pauses(ctx)
+    return await engine.watch(ctx)
 
 
 def _call_siblings(wanted: int) -> None:

@@ -121,7 +121,7 @@ async def test_a_process_that_stood_still_does_not_send_on_waking(monkeypatch: p
     async with serving(answering(201, clone())) as server, client_of(server.url, connect_s=0.1) as client:
         pool_stream = client._pool.stream
 
-        def paused(method, url, extensions):  # type: ignore[no-untyped-def]  # stands in for any stall
+        def paused(method, url, extensions, headers):  # type: ignore[no-untyped-def]  # stands in for any stall
             follow = extensions["trace"]
 
             async def stall_then_follow(event: str, info: dict[str, object]) -> None:
@@ -129,7 +129,7 @@ async def test_a_process_that_stood_still_does_not_send_on_waking(monkeypatch: p
                     time.sleep(0.15)  # noqa: ASYNC251  (blocks the loop: that is the point)
                 await follow(event, info)
 
-            return pool_stream(method, url, {"trace": stall_then_follow})
+            return pool_stream(method, url, {"trace": stall_then_follow}, headers)
 
         monkeypatch.setattr(client._pool, "stream", paused)
         assert (await undelivered(client)).reason in ("too_late", "connect_timeout")

@@ -212,7 +212,7 @@ async def test_a_breaker_that_is_forced_open_stops_intents_already_prepared(
     await submit(eager)
     assert api.calls == []
     waiting = await lineage(ledger, "f1")
-    assert (waiting.state, waiting.reason, waiting.made) == (State.SCHEDULED, "workflow_failing", 0)
+    assert (waiting.state, waiting.reason, waiting.made) == (State.SCHEDULED, "workflow_paused", 0)
     told = (await command("show", "f1", "--no-links")).out
     assert ": the payer site is down" in told
     back = await command("breaker", "auto", CLAIMS, "--reason", "it is back")

@@ -229,7 +229,7 @@ async def test_a_person_forces_it_open_and_closed(guarded: Context, api: Scripte
     assert await guarded.desk.tell(ONE, before, held_open)
     await submit(guarded)
     assert api.calls == []
-    assert (await lineage_of(guarded, "a")).reason == "workflow_failing"
+    assert (await lineage_of(guarded, "a")).reason == "workflow_paused"
     assert await guarded.desk.tell(ONE, held_open, force(held_open, Forced.CLOSED, "go", guarded.now()))
     await submit(guarded)
     await submit(guarded)

@@ -13,7 +13,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.model.calls import Server
 from tests.model.machine import Machine
 
-STEPS = int(os.environ.get("MODEL_STEPS", "50000"))
+STEPS = int(os.environ.get("MODEL_STEPS", "15000"))
 MOVES_PER_EXAMPLE = 100
 STEPS_PER_EXAMPLE = 600
 """With some to spare: a move is none to a hundred steps."""

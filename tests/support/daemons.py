@@ -21,6 +21,7 @@ FINAL = ("recovered", "exhausted", "rejected", "cancelled")
 OURS = (
     *("KINETIC_", "REDIS_", "CELERY_", "LEDGER_", "DISCOVERY_", "RETRY_"),
     *("SUBMIT_", "WATCH_", "RESOLVE_", "WORKER_", "LOG_", "BREAKER_", "BUDGET_"),
+    *("ALERT_", "SERVE_", "METRICS_", "TRACING_", "HEALTH_", "OTEL_"),
 )
 """How the names of our variables begin."""
 

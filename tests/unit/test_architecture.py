@@ -22,6 +22,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     "worker.ledger": ("worker.domain",),
     "worker.replay": ("worker.domain",),
     "worker.engine": ("worker.domain", "worker.kinetic", "worker.ledger"),
+    "worker.tracing": ("worker.domain", "worker.engine", "worker.episodes"),
     "config": ("worker.domain",),
     "simulator": (),
 }
@@ -41,6 +42,7 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
         "worker.heartbeat",
         "worker.tasks",
     ),
+    "opentelemetry": ("worker.tracing",),
     "fastapi": ("simulator",),
     "starlette": ("simulator",),
     "uvicorn": ("simulator",),

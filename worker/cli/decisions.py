@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from random import random
 
 from worker.cli.errors import AWAY, NO, CommandError
+from worker.cli.ordering import due_by_policy
 from worker.cli.person import Person
-from worker.domain import transitions
+from worker.domain import orders, transitions
 from worker.domain.executions import Execution, Status
-from worker.domain.lineage import Lineage, State
-from worker.domain.policy import PolicyBook, RetryAt, decide
+from worker.domain.lineage import HELD_BY_PERSON, Lineage, State
+from worker.domain.policy import PolicyBook
 from worker.domain.text import clean_text
 from worker.domain.transitions import DECIDED_BY_PERSON, Change
 from worker.engine.context import CLOCK_MARGIN
@@ -73,22 +73,23 @@ async def adopt(
 async def declare_not_delivered(
     ledger: Ledger, lineage: Lineage, person: Person, policies: PolicyBook
 ) -> Change:
-    """Record that the call in doubt made no clone; where none is in doubt, that the held failure is retried.
+    """Record that the call in doubt made no clone; where none is in doubt, that the held failure goes on.
 
-    That is one which may be somebody's clone and is not, or which a rule about its log holds.
+    That is one which may be somebody's clone and is not, or which a rule about its log or a person holds.
 
     Raises:
         CommandError: somebody else was first.
     """
     now = ledger.clock.now()
-    if lineage.intent is None or lineage.is_held_for_no_call:
-        change = _stand_alone(lineage, person, policies, now)
-        decision = "stands_alone"
-    else:
+    if lineage.is_in_doubt:
         change = transitions.not_delivered(
             lineage, reason=DECIDED_BY_PERSON, detail=str(person), due_at=now, now=now
         )
         decision = "not_delivered"
+    else:
+        due_at = due_by_policy(lineage, policies, now)
+        change = orders.release(lineage, detail=str(person), now=now, due_at=due_at)
+        decision = "release" if lineage.reason == HELD_BY_PERSON else "stands_alone"
     change = transitions.by_person(change, decision=decision, by=person.by, why=person.why)
     if await ledger.commit(change) is not Outcome.COMMITTED:
         raise await _somebody_was_first(ledger, lineage)
@@ -97,7 +98,7 @@ async def declare_not_delivered(
 
 async def suspected_clones(ledger: Ledger, lineage: Lineage) -> list[str]:
     """Return the failures that are held because they may be the clone of this lineage's call."""
-    if lineage.intent is None or lineage.is_held_for_no_call:
+    if lineage.intent is None or not lineage.is_in_doubt:
         return []
     held = await ledger.held_since(lineage.intent.at - CLOCK_MARGIN)
     return [each.root for each in held if _is_suspect(each) and f" {lineage.root};" in each.detail]
@@ -211,18 +212,6 @@ async def _held_suspect(ledger: Ledger, uuid: str, lineage: Lineage) -> Lineage 
 
 def _is_suspect(lineage: Lineage) -> bool:
     return lineage.state is State.HELD and lineage.reason == MAY_BE_A_CLONE and not lineage.attempts
-
-
-def _stand_alone(lineage: Lineage, person: Person, policies: PolicyBook, now: datetime) -> Change:
-    policy, policy_name = policies.for_workflow(lineage.workflow_uuid, lineage.workflow_name)
-    decision = decide(lineage.history, policy, now, random)
-    if not isinstance(decision, RetryAt):
-        # The settings here may not be the workers': they ask their own policy before the call, and a
-        # verdict by the wrong one would be final.
-        decision = RetryAt(lineage.next_attempt, now, timedelta(0))
-    return transitions.stand_alone(
-        lineage, decision, detail=str(person), now=now, policy=policy, policy_name=policy_name
-    )
 
 
 async def _somebody_was_first(ledger: Ledger, lineage: Lineage) -> CommandError:

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from uuid import UUID
 
 from worker.cli.errors import NO, WRONG, CommandError
+from worker.cli.output import iso
 from worker.cli.person import MAX_WHO_CHARS, Person
 from worker.domain import breaker as breakers
 from worker.domain.breaker import UNTOUCHED, Breaker, Forced
@@ -70,32 +71,51 @@ def find(known: Sequence[Named], wanted: str) -> Named:
     return Named(uuid, uuid, "")
 
 
-async def force(ledger: Ledger, workflow: Named, to: Forced | None, person: Person) -> tuple[Breaker, bool]:
+async def force(
+    ledger: Ledger,
+    workflow: Named,
+    to: Forced | None,
+    person: Person,
+    *,
+    until: datetime | None = None,
+    seen: Breaker | None = None,
+) -> tuple[Breaker, bool]:
     """Put on record what a person says about a breaker; return it, and whether that changed anything.
 
     It holds for every worker from then on: an intent that was prepared by the breaker as it was before is
     refused when it is to be recorded.
 
+    Args:
+        ledger: where it is kept.
+        workflow: whose breaker it is.
+        to: what it is forced to; None = it decides by itself.
+        person: who says so.
+        until: when it decides by itself again; None = when someone says so.
+        seen: the breaker by which the person decided; None = as it is on record now.
+
     Raises:
         CommandError: another person was faster.
     """
-    before = first = await _stored(ledger, workflow)
+    before = first = seen or await stored(ledger, workflow)
     if to is None and not before.forced:
         return before, False
     for _ in range(TRIES):
         if _said(before) != _said(first):
             break
-        told = _told(workflow, before, to, person, ledger.clock.now())
+        forced = breakers.force(before, to, str(person) if to else "", ledger.clock.now(), until)
+        told = _told(workflow, before, forced, to, person)
         if await ledger.workflows.store(told):
             return told.after, True
-        before = await _stored(ledger, workflow)
+        before = await stored(ledger, workflow)
     now_is = f"forced {before.forced.value} ({before.detail})" if before.forced else before.mode.value
     raise CommandError(f"somebody else was faster, nothing is changed: the breaker is {now_is}", NO)
 
 
-def _told(workflow: Named, before: Breaker, to: Forced | None, person: Person, now: datetime) -> BreakerTold:
+def _told(
+    workflow: Named, before: Breaker, forced: Breaker, to: Forced | None, person: Person
+) -> BreakerTold:
     after = replace(
-        breakers.force(before, to, str(person) if to else "", now),
+        forced,
         workflow_uuid=workflow.uuid or before.workflow_uuid,
         workflow_name=workflow.name or before.workflow_name,
     )
@@ -105,11 +125,13 @@ def _told(workflow: Named, before: Breaker, to: Forced | None, person: Person, n
         "to": to.value if to else "auto",
         "by": person.by,
         "why": person.why,
+        "until": iso(after.forced_until),
     }
     return BreakerTold(workflow.key, before, after, event="workflow_breaker_forced", facts=facts)
 
 
-async def _stored(ledger: Ledger, workflow: Named) -> Breaker:
+async def stored(ledger: Ledger, workflow: Named) -> Breaker:
+    """Return a workflow's breaker as it is on record."""
     return (await ledger.workflows.breakers()).get(workflow.key, UNTOUCHED)
 
 

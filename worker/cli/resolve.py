@@ -119,6 +119,7 @@ def _lines(change: Change, policies: PolicyBook, suspects: list[str]) -> list[st
         "clone": f"its clone is {name(str(facts.get('clone_uuid')), 200)}",
         "not_delivered": "the call made no clone",
         "stands_alone": "it is a failure of its own, to be retried",
+        "release": "it goes on",
     }[str(facts["decision"])]
     said = name(f"{facts['by']}: {facts['why']}", MAX_WHO_CHARS + MAX_WHY_CHARS)
     lines = [
@@ -138,6 +139,10 @@ def _next(after: Lineage, policies: PolicyBook) -> str:
             "the clone is looked at at once; if it completes the failure has recovered, "
             f"if it fails the policy decides on attempt {attempt} of {policy.max_attempts}"
         )
+    if after.state is State.HELD:  # a person wanted that while the call was in doubt
+        return f"it stays held, until someone releases it ({after.detail})"
+    if after.state is State.CANCELLED:
+        return f"nothing: it is cancelled ({after.detail})"
     due_at = after.due_at or after.since
     objection = may_start(after.history, policy, due_at)
     if objection:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from config.settings import Settings
+from worker.cli import paused
 from worker.cli.errors import NO, CommandError
 from worker.cli.output import console, echo_json, iso, name
 from worker.cli.session import settings, with_ledger
@@ -20,6 +21,7 @@ from worker.domain.executions import Execution
 from worker.domain.lineage import Lineage, State
 from worker.domain.text import clean_text
 from worker.ledger import Ledger, records
+from worker.ledger.gate import Halt
 from worker.ledger.reports import Reports, StoredEvent
 from worker.ledger.workflow_reports import Place, WorkflowReports
 
@@ -32,12 +34,14 @@ class Told:
 
     Attributes:
         workflow: how its workflow stands, and its place among those that wait; None unless it is scheduled.
+        halt: a pause of everything; None when there is none.
     """
 
     lineage: Lineage
     events: list[StoredEvent]
     now: datetime
     workflow: tuple[Standing, Place] | None
+    halt: Halt | None = None
 
 
 @click.command()
@@ -71,9 +75,12 @@ def show(uuid: str, as_json: bool, links: bool) -> None:
         )
     if as_json:
         record = json.loads(records.dump(told.lineage, ""))
-        echo_json({"root": told.lineage.root, **record, "now": _now(told), "events": _objects(told.events)})
+        now = {"now": _now(told), "paused": paused.halt_object(told.halt)}
+        echo_json({"root": told.lineage.root, **record, **now, "events": _objects(told.events)})
         return
     lines = tell(told.lineage, told.events, told.now)
+    if told.halt and told.lineage.state is State.SCHEDULED:
+        lines.append(f"    now: {paused.sentence(told.halt, told.now)}")
     if told.workflow:
         lines += lineage_lines(told.lineage, *told.workflow, rules.limits)
     if links:
@@ -85,15 +92,16 @@ def show(uuid: str, as_json: bool, links: bool) -> None:
 
 async def _read(ledger: Ledger, uuid: str, rules: Rules) -> Told | None:
     reports = Reports(ledger)
-    now = (await reports.summary()).now
+    summary = await reports.summary()
+    now = summary.now
     lineage = await reports.find(uuid)
     if lineage is None:
         return None
     workflow = None
     if lineage.state is State.SCHEDULED:
         report, place = await WorkflowReports(ledger).workflow_of(lineage, rules.limits.window)
-        workflow = stand([report], rules, now, lineage.last_failed_at)[0], place
-    return Told(lineage, await reports.story(lineage), now, workflow)
+        workflow = stand([report], rules, now, lineage)[0], place
+    return Told(lineage, await reports.story(lineage), now, workflow, summary.gate.halt)
 
 
 async def _links(config: Settings, lineage: Lineage) -> list[str]:

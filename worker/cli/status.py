@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from worker.cli import paused
 from worker.cli.output import ago, clock, console, duration_option, echo_json, iso, name, rough
 from worker.cli.session import settings, with_ledger
 from worker.cli.workflows import Rules, Standing, stand, status_lines, usage_object
@@ -82,6 +83,8 @@ def status(as_json: bool, every: timedelta | None) -> None:
             screen = console()
             if every:
                 screen.clear()
+            for line in paused.lines(summary.gate.halt, standings, summary.now):
+                screen.print(line)
             screen.print(table(summary))
             for line in [*status_lines(standings, usage, rules, summary.now), *lines(summary)]:
                 screen.print(line)
@@ -95,6 +98,8 @@ def as_object(summary: Summary) -> dict[str, Any]:
     gate = summary.gate
     return {
         "now": iso(summary.now),
+        "paused": paused.halt_object(gate.halt),
+        "paused_workflows": paused.workflow_objects(summary.breakers, summary.now),
         "states": {state.value: count for state, count in summary.states.items()},
         "counters": summary.counters,
         "next_due": iso(_next_due(summary)),

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from worker.cli.output import ago, clock, name, rough
-from worker.domain.lineage import Lineage, State
+from worker.domain.lineage import Lineage, State, Wish
 from worker.domain.transitions import DECIDED_BY_PERSON
 from worker.ledger.reports import StoredEvent
 
@@ -23,6 +23,13 @@ VERDICTS = {
     State.EXHAUSTED: "[bold red]exhausted[/]",
     State.REJECTED: "[bold red]rejected[/]",
     State.CANCELLED: "[bold]cancelled[/]",
+}
+
+
+_WISHES = {
+    Wish.RETRY: "a person wants this attempt now, whatever policy, breaker and budgets say",
+    Wish.HOLD: "a person wants it held when its attempt has ended",
+    Wish.CANCEL: "a person wants it cancelled when its attempt has ended, unless that completes",
 }
 
 
@@ -88,11 +95,15 @@ def _ending(lineage: Lineage, now: datetime) -> list[str]:
     if lineage.reason:
         detail = f": {name(lineage.detail, 400)}" if lineage.detail else ""
         lines.append(f"    reason: {name(lineage.reason)}{detail}")
+    if lineage.order:
+        lines.append(f"    {_WISHES[lineage.order.wish]} [dim]({name(lineage.order.detail, 600)})[/]")
     return lines
 
 
 def _scheduled(facts: Facts) -> str:
     wait = rough(timedelta(seconds=facts.get("delay", 0)))
+    if facts.get("rule") == DECIDED_BY_PERSON:  # the line before says who and why
+        return f"attempt {facts.get('attempt')} scheduled for {_time(facts)}, {wait} after the failure"
     policy = name(str(facts.get("policy", "default")))
     which = f"attempt {facts.get('attempt')} of {facts.get('max_attempts')}"
     why = f"; {name(str(facts['why']), 300)}" if facts.get("why") else ""
@@ -147,6 +158,10 @@ def _person_decided(facts: Facts) -> str:
         "clone": f"that {clone} is the clone",
         "not_delivered": "that the call made no clone",
         "stands_alone": "that it is a failure of its own, to be retried",
+        "retry": "that it is retried now, whatever its policy says",
+        "hold": "that it is held",
+        "release": "that it goes on",
+        "cancel": "that no further attempt is made",
     }.get(str(facts.get("decision", "")), name(str(facts.get("decision", ""))))
     return f"[bold]{who}[/] decided {what}: {why}"
 
@@ -179,5 +194,6 @@ SENTENCES: Mapping[str, Callable[[Facts], str]] = {
     "execution_recovered": _recovered,
     "retries_exhausted": lambda facts: f"[red]no further attempt[/] ({_because(facts)})",
     "retry_rejected": lambda facts: f"[red]no further attempt[/] ({_because(facts)})",
+    "retry_cancelled": lambda _: "[bold]cancelled[/]: no further attempt",
 }
 """Of everything but the discovery, which needs the lineage."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 NEARLY = 0.8
 """The share of a limit from which on it is worth saying how much of it is used."""
 MOST_SHOWN = 10
+_OF_BREAKER = (Limit.WORKFLOW_FAILING, Limit.WORKFLOW_PAUSED)
 WAITING_FOR = frozenset(limit.value for limit in Limit)
 """The reasons of lineages that are due and wait for room."""
 
@@ -75,12 +76,14 @@ class Standing:
 
 
 def stand(
-    reports: Iterable[WorkflowReport], rules: Rules, now: datetime, failed_at: datetime | None = None
+    reports: Iterable[WorkflowReport], rules: Rules, now: datetime, lineage: Lineage | None = None
 ) -> list[Standing]:
-    """Return how workflows stand, the ones that are waited for most first."""
+    """Return how workflows stand, the ones waited for most first; to one lineage where that is given."""
     found = []
     for report in sorted(reports, key=lambda each: (-each.waiting, each.workflow.name, each.workflow.key)):
-        seen = rules.view(report, now, failed_at)
+        seen = rules.view(report, now, lineage.last_failed_at if lineage else None)
+        if lineage and lineage.is_ordered:
+            seen = seen.by_order
         why = admission.in_words(seen.objection, seen, rules.limits) if seen.objection else ""
         found.append(Standing(report.workflow, seen, report.waiting, why))
     return found
@@ -95,7 +98,7 @@ def sentence(standing: Standing, now: datetime) -> str:
     """Return how a workflow stands, as rich markup: what its breaker does and why, and who waits."""
     seen = standing.seen
     parts = [_breaker_in_words(seen, now)]
-    held_by_breaker = seen.objection is Limit.WORKFLOW_FAILING and seen.standing.mode is Mode.OPEN
+    held_by_breaker = seen.objection in _OF_BREAKER and seen.standing.mode is Mode.OPEN
     if standing.why and not held_by_breaker:
         parts.append(name(standing.why, 300))
     if standing.waiting:
@@ -109,7 +112,8 @@ def _breaker_in_words(seen: View, now: datetime) -> str:
     detail = name(standing.detail, 300)
     if breaker.forced:
         colour = "bold red" if breaker.forced is Forced.OPEN else "yellow"
-        return f"[{colour}]forced {breaker.forced.value}[/]{since} by {detail}"
+        until = f", until {clock(breaker.forced_until, now)}" if breaker.forced_until else ""
+        return f"[{colour}]forced {breaker.forced.value}[/]{since}{until} by {detail}"
     if standing.mode is Mode.CLOSING:
         return f"[yellow]closing[/]{since}: {detail}"
     if standing.mode is Mode.CLOSED:
@@ -196,6 +200,7 @@ def as_object(standing: Standing) -> dict[str, Any]:
             "mode": seen.standing.mode.value,
             "since": iso(seen.judged.since),
             "forced": seen.judged.forced.value if seen.judged.forced else None,
+            "forced_until": iso(seen.judged.forced_until),
             "detail": seen.standing.detail or None,
             "next_canary_at": iso(seen.standing.next_canary_at),
             "places": seen.standing.places,

@@ -138,10 +138,9 @@ def judge(
 def _step(
     breaker: Breaker, runs: Sequence[Run], compared: Sequence[Run], now: datetime, rule: Rule
 ) -> Breaker:
-    if breaker.forced and breaker.forced_until and now >= breaker.forced_until:
-        return force(breaker, None, "", now)
     if breaker.forced or not rule.failures:
-        return breaker
+        over = breaker.forced_until is not None and now >= breaker.forced_until
+        return force(breaker, None, "", now) if over else breaker
     match breaker.mode:
         case Mode.CLOSED:
             heard = tally(compared, _after(breaker.since, now - rule.memory))

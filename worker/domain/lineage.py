@@ -265,8 +265,8 @@ class Lineage:
 
         While the call is in doubt that is any execution of the same version and payload created since
         the intent. A held lineage stopped looking when it was held; what was created later is not its
-        clone. One that a person or a rule about its log holds had settled its calls before. An execution without a
-        creation time may always be it.
+        clone. One that a person or a rule about its log holds had settled its calls before. An execution
+        without a creation time may always be it.
 
         Args:
             execution: as the API shows it.

@@ -61,7 +61,14 @@ EDGES: Mapping[State, frozenset[State]] = {
         {State.RUNNING, State.SCHEDULED, State.HELD, State.REJECTED, State.CANCELLED}
     ),
     State.HELD: frozenset(
-        {State.SCHEDULED, State.UNRESOLVED, State.RUNNING, State.REJECTED, State.CANCELLED}
+        {
+            State.HELD,  # its call made no clone, and a person wanted it held
+            State.SCHEDULED,
+            State.UNRESOLVED,
+            State.RUNNING,
+            State.REJECTED,
+            State.CANCELLED,
+        }
     ),
     State.RECOVERED: frozenset(),
     # Running: only for a run that is there already, someone else's retry. The others: a person.
@@ -279,7 +286,8 @@ def not_delivered(
         "due_at": _iso(due_at),
         "delay": _seconds(due_at - now),
     }
-    return _obeyed(Change(lineage, after, (Event("retry_not_delivered", facts),)), now)
+    told = (Event("retry_not_delivered", facts),)
+    return _obeyed(Change(lineage, after, told), now, told)
 
 
 def unresolve(
@@ -306,21 +314,6 @@ def hold(lineage: Lineage, *, reason: str, detail: str, now: datetime) -> Change
     return Change(lineage, after, (Event("retry_held", facts),))
 
 
-def stand_alone(
-    lineage: Lineage, decision: RetryAt, *, detail: str, now: datetime, policy: Policy, policy_name: str
-) -> Change:
-    """A person says that a held failure is to be retried: its attempt is due when the policy has it.
-
-    Only where no retry call is in doubt; where one is, `accept` or `not_delivered` settles it.
-    """
-    in_doubt = lineage.intent is not None and not lineage.is_held_for_no_call
-    if lineage.state is not State.HELD or in_doubt:
-        raise IllegalTransitionError(f"{lineage.root}: not held, or for a call that may have made a clone")
-    decided = _decided(lineage, decision, policy, policy_name, now)
-    after = replace(decided.after, reason=DECIDED_BY_PERSON, detail=detail, overruled=lineage.failing)
-    return replace(decided, after=after)
-
-
 def by_person(change: Change, *, decision: str, by: str, why: str, **facts: Fact) -> Change:
     """Say first, on the same record, that a person decided, who and why; then what follows from it."""
     said = Event("person_decided", {"decision": decision, "by": by, "why": why, **facts})
@@ -338,7 +331,7 @@ def cancel(lineage: Lineage, *, detail: str, now: datetime) -> Change:
 
 def put_off(lineage: Lineage, order: Order | None) -> Change:
     """Note what a person wants, to be done when the lineage would be scheduled again; None takes it back."""
-    if lineage.state not in FLYING_STATES:
+    if lineage.state not in FLYING_STATES and not lineage.is_in_doubt:
         raise IllegalTransitionError(f"{lineage.root}: an order is carried out at once while {lineage.state}")
     return Change(lineage, replace(lineage, version=lineage.version + 1, order=order), ())
 
@@ -431,7 +424,7 @@ def fail_again(
         "strikes": strikes,
     }
     decided = _decided(failed, decision, policy, policy_name, now)
-    if lineage.ended_before:
+    if lineage.ended_before and decided.after.state is not State.CANCELLED:
         decided = _ends_as(failed, lineage.ended_before, now)
     ran = _clone_ended(lineage, failed_at, Ended.CLONE_FAILED, Ended.FAILED)
     return Change(lineage, decided.after, (Event("attempt_failed", facts), *decided.events), ran=ran)
@@ -449,14 +442,13 @@ def run_is_gone(
         raise IllegalTransitionError(f"{lineage.root}: does not watch a run of someone else")
     note = f"the run {lineage.newest.clone} that someone else made is not there any more"
     left = replace(lineage, attempts=_ended(lineage, now, "unknown"), missing_since=None)
-    if lineage.ended_before:
-        decided = _ends_as(left, lineage.ended_before, now, note)
-    elif isinstance(decision, RetryAt):
-        told = replace(decision, why=_and(decision.why, note))
-        decided = _decided(left, told, policy, policy_name, now)
+    if isinstance(decision, RetryAt):
+        decision = replace(decision, why=_and(decision.why, note))
     else:
-        given_up = replace(decision, detail=_and(decision.detail, note))
-        decided = _decided(left, given_up, policy, policy_name, now)
+        decision = replace(decision, detail=_and(decision.detail, note))
+    decided = _decided(left, decision, policy, policy_name, now)
+    if lineage.ended_before and decided.after.state is not State.CANCELLED:
+        decided = _ends_as(left, lineage.ended_before, now, note)
     return replace(decided, before=lineage)
 
 
@@ -552,22 +544,29 @@ def _decided(
     after = _move(
         lineage, state, now, decision.reason.value, decision.detail, due_at=None, policy=policy_name
     )
-    return Change(lineage, after, (Event(name, facts),))
+    return _obeyed(Change(lineage, after, (Event(name, facts),)), now)
 
 
-def _obeyed(change: Change, now: datetime) -> Change:
-    """Do what a person asked for while the attempt was under way, instead of scheduling the next one."""
-    scheduled, order = change.after, change.after.order
-    if order is None or order.wish is Wish.RETRY or change.before is None:
+def _obeyed(change: Change, now: datetime, told: tuple[Event, ...] = ()) -> Change:
+    """Do what a person asked for while the attempt was under way, instead of what was decided about the next.
+
+    An end that a person wanted counts where the policy gives up as well: they have put the failure away, and
+    nobody else need look at it. `told` is what happened in any case.
+    """
+    before, decided = change.before, change.after
+    order = before.order if before else None
+    if before is None or order is None or order.wish is Wish.RETRY:
         return change
-    # From the state before: what was scheduled for a moment is stored nowhere.
-    left = replace(scheduled, state=change.before.state, version=change.before.version)
+    # From the state before: what was decided for a moment is stored nowhere.
+    left = replace(decided, state=before.state, version=before.version, order=None)
     if order.wish is Wish.CANCEL:
+        # What was in doubt is settled, or nothing would be decided about the next attempt.
         instead = cancel(replace(left, intent=None), detail=order.detail, now=now)
+    elif decided.state.is_final:
+        return change
     else:
-        instead = hold(replace(left, order=None), reason=HELD_BY_PERSON, detail=order.detail, now=now)
-    first = () if change.events[0].name == "retry_scheduled" else change.events
-    return Change(change.before, instead.after, (*first, *instead.events))
+        instead = hold(left, reason=HELD_BY_PERSON, detail=order.detail, now=now)
+    return Change(before, instead.after, (*told, *instead.events))
 
 
 def _ends_as(lineage: Lineage, ending: Ending, now: datetime, note: str = "") -> Change:

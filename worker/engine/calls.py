@@ -1,7 +1,7 @@
 """The API, counted: which calls were made, how each ended and how long it took.
 
-Owns the names of outcomes, of which there are a bounded number whatever an API answers. It changes nothing about a
-call and adds nothing to its way: what was counted is added to the ledger between calls.
+Owns the names of outcomes, of which there are a bounded number whatever an API answers. It changes nothing
+about a call and adds nothing to its way: what was counted is added to the ledger between calls.
 """
 
 from __future__ import annotations

@@ -19,7 +19,9 @@ from worker.engine.desk import Desk
 from worker.engine.gatekeeper import Gatekeeper
 from worker.engine.log_rules import Logs, Readings
 from worker.engine.payloads import Payloads
+from worker.engine.tracing import NO_TRACING, Tracer
 from worker.ledger import Admission, Ledger, Outcome, Rate
+from worker.ledger.gate import Halt
 
 CLOCK_MARGIN = timedelta(seconds=5)
 """What the API's clock and ours may disagree by beyond the skew that we measure: its `Date` header has
@@ -100,6 +102,8 @@ class Context:
         waited: how long this process tries to reach the ledger for the first time; zero once it has.
         stopping: whether the process is asked to end: finish what is under way, start nothing.
         logs: reads the logs of failed runs; None where they are not to be read.
+        tracer: sees what is done; unless told otherwise it keeps nothing.
+        paused: the pause of everything that this process has told of last; None when there was none.
     """
 
     ledger: Ledger
@@ -110,11 +114,13 @@ class Context:
     waited: Callable[[], timedelta] = lambda: timedelta(0)
     stopping: Callable[[], bool] = lambda: False
     logs: Logs | None = None
+    tracer: Tracer = NO_TRACING
     log: Any = field(default_factory=lambda: structlog.get_logger("worker"))
     calls: Gatekeeper = field(init=False)
     payloads: Payloads = field(default_factory=Payloads)
     shared_keys: Shared = field(default_factory=Shared)
     readings: Readings = field(default_factory=Readings)
+    paused: Halt | None = None
     desk: Desk = field(init=False)
 
     def __post_init__(self) -> None:
@@ -144,6 +150,7 @@ class Context:
         if outcome is Outcome.COMMITTED:
             for event in change.events:
                 self._tell(change.after, event)
+            self.tracer.told(change)
         else:
             wanted = change.after.state.value
             self.log.debug("commit_dropped", root=change.after.root, wanted=wanted, outcome=outcome.value)

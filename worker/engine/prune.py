@@ -7,6 +7,7 @@ from datetime import timedelta
 from worker.domain.lineage import FINAL_STATES, Lineage
 from worker.engine.context import Context
 from worker.engine.regroup import regroup
+from worker.ledger.redrives import Redrives
 
 JOB = "prune"
 BATCH = 500
@@ -19,9 +20,10 @@ async def prune(ctx: Context) -> dict[str, int] | None:
     )
     if isinstance(turn, str):
         return None
-    forgotten = 0
+    forgotten = redrives = 0
     try:
         await regroup(ctx)
+        redrives = await Redrives(ctx.ledger).forget(ctx.now() - ctx.options.retention)
         for state in sorted(FINAL_STATES):
             before = ctx.now() - ctx.options.retention
             while not ctx.stopping() and (roots := await ctx.ledger.ended_before(state, before, BATCH)):
@@ -34,4 +36,4 @@ async def prune(ctx: Context) -> dict[str, int] | None:
         await ctx.ledger.jobs.finish(turn)
     if forgotten:
         ctx.log.info("lineages_forgotten", count=forgotten, retention=ctx.options.retention.total_seconds())
-    return {"forgotten": forgotten}
+    return {"forgotten": forgotten, **({"redrives": redrives} if redrives else {})}

@@ -305,7 +305,10 @@ async def send(ctx: Context, lineage: Lineage) -> Delivery:
     # Others then take the lease for lost and look for a clone: a call sent now could make it after they did.
     if intent is None or ctx.now() + ctx.options.request_bound > intent.lease_until:
         return NotDelivered("lease_too_short", "this worker was held up; the call was not sent")
-    return await ctx.calls.retry(intent.of)
+    with ctx.tracer.sending(lineage) as sending:
+        delivery = await ctx.calls.retry(intent.of)
+        sending.ended(delivery)
+    return delivery
 
 
 async def settle(ctx: Context, lineage: Lineage, delivery: Delivery) -> None:

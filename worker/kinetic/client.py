@@ -6,11 +6,11 @@ decides nothing about what to do next.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -43,6 +43,16 @@ _LIST_SETTINGS = "KINETIC_LIST_PATH and KINETIC_BASE_URL"
 _LIST = "the list of executions"
 
 
+class Witness(Protocol):
+    """Follows retry calls across the border, for tracing."""
+
+    def headers(self) -> Mapping[str, str]:
+        """Return what the call under way is to carry besides our own headers."""
+
+    def answered(self, http_status: int) -> None:
+        """Take note of its answer's status."""
+
+
 class KineticClient:
     """Calls one Kinetic deployment. Belongs to one event loop; safe for concurrent use there.
 
@@ -50,9 +60,18 @@ class KineticClient:
         endpoint: where it is, the key, and the time bounds.
         listing: how it lists executions.
         now: the worker's clock, aware UTC.
+        witness: follows retry calls; must not raise. None = nobody does.
     """
 
-    def __init__(self, endpoint: Endpoint, listing: ListContract, *, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        listing: ListContract,
+        *,
+        now: Callable[[], datetime],
+        witness: Witness | None = None,
+    ) -> None:
+        self._witness = witness
         self._base = endpoint.base_url.rstrip("/")
         self._key = endpoint.api_key
         self._listing = listing
@@ -86,9 +105,13 @@ class KineticClient:
         if not usable_uuid(execution_uuid):
             return Refused("unusable_uuid", "the execution's uuid cannot be put into a URL", 0)
         try:
-            answer = await self._ask("POST", self._url_of(execution_uuid) + "/retry", MAX_EXECUTION_BYTES)
+            headers = self._witness.headers() if self._witness else None
+            url = self._url_of(execution_uuid) + "/retry"
+            answer = await self._ask("POST", url, MAX_EXECUTION_BYTES, headers)
         except NoAnswerError as failure:
             return delivery_without_answer(failure)
+        if self._witness:
+            self._witness.answered(answer.status)
         return delivery_of(answer, now=self._api_now(), secret=self._key)
 
     async def get(self, execution_uuid: str) -> Execution:
@@ -165,7 +188,13 @@ class KineticClient:
         raise_unless_ok(answer, subject=subject, settings=settings, now=self._api_now(), secret=self._key)
         return answer
 
-    async def _ask(self, method: Literal["GET", "POST"], url: str, max_body_bytes: int) -> Answer:
+    async def _ask(
+        self,
+        method: Literal["GET", "POST"],
+        url: str,
+        max_body_bytes: int,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
         total_s = self._connect_s + self._timeout_s
         # A retry that cannot be sent soon is better not sent: it must keep its whole time to be
         # answered within the lease. A GET may spend that time on waiting for a connection.
@@ -175,7 +204,13 @@ class KineticClient:
             total=total_s,
         )
         answer = await exchange(
-            self._pool, method, url, patience=patience, max_body_bytes=max_body_bytes, now=self._now
+            self._pool,
+            method,
+            url,
+            patience=patience,
+            max_body_bytes=max_body_bytes,
+            now=self._now,
+            headers=headers,
         )
         skew = skew_of(
             answer.headers, answer.asked_at, answer.answered_at, nothing_known=not self._skew_is_known

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -102,6 +102,7 @@ async def exchange(
     patience: Patience,
     max_body_bytes: int,
     now: Callable[[], datetime],
+    headers: Mapping[str, str] | None = None,
 ) -> Answer:
     """Send one request, once, and return the answer.
 
@@ -112,7 +113,7 @@ async def exchange(
     try:
         async with (
             trail.bound(),
-            pool.stream(method, url, {"trace": trail.follow}) as response,
+            pool.stream(method, url, {"trace": trail.follow}, headers) as response,
         ):
             head = trail.head_read(response)
             try:

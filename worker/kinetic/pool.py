@@ -62,7 +62,11 @@ class ConnectionPool:
 
     @asynccontextmanager
     async def stream(
-        self, method: str, url: str, extensions: dict[str, Any]
+        self,
+        method: str,
+        url: str,
+        extensions: dict[str, Any],
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[httpx.Response]:
         """Send one request; yields when the answer's head is there. The body is still to be read.
 
@@ -73,7 +77,9 @@ class ConnectionPool:
             shard = min(self._shards, key=lambda each: each.in_flight / each.size)
             shard.in_flight += 1
             try:
-                async with shard.client.stream(method, url, extensions=extensions) as response:
+                async with shard.client.stream(
+                    method, url, headers=headers, extensions=extensions
+                ) as response:
                     yield response
             except httpx.PoolTimeout:
                 # Our permits make waiting inside a client impossible, unless it lost a connection: a

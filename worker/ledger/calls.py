@@ -1,8 +1,8 @@
 """Counts of calls to the API, by how they ended and how long they took: of all workers, ever.
 
-Owns how they are written and read. Who makes calls counts them in its own process (`Counts`) and adds them now
-and then; what a process had not added when it was killed is not counted. They are figures for people: nothing is
-decided by them.
+Owns how they are written and read. Who makes calls counts them in its own process (`Counts`) and adds them
+now and then; what a process had not added when it was killed is not counted. They are figures for people:
+nothing is decided by them.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ class Counts:
         self._fresh: Counter[str] = Counter()
         self._sent: tuple[str, Counter[str]] | None = None  # until the ledger confirms it: it may be there
 
+    @property
+    def counted(self) -> dict[str, int]:
+        """What was counted since it was added last, as the ledger's hash has it."""
+        return dict(self._fresh)
+
     def __bool__(self) -> bool:
         """Whether there is anything to add."""
         return bool(self._fresh or self._sent)
@@ -51,8 +56,7 @@ class Counts:
             token, counted = self._sent
             pairs = [item for pair in counted.items() for item in pair]
             await run(ledger.connection, Call(script("count_calls"), _keys(ledger), [token, *pairs]))
-            if self._sent and self._sent[0] == token:
-                self._sent = None
+            self._sent = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,7 +180,8 @@ class Gate:
         """Let no retry call leave (None: let them leave again) and say so in the stream.
 
         Returns:
-            whether that changed something, and the halt that there was before: whoever is second changes nothing.
+            whether that changed something, and the halt that there was before. Whoever is second changes
+            nothing.
         """
         keys, text = self._keys, _dump_halt(wanted) if wanted else ""
         until = to_ms(wanted.until) if wanted and wanted.until else ""

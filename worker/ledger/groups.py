@@ -1,8 +1,8 @@
 """Groups of lineages: how many are alike, and which, without reading a record.
 
-A group is a state, a workflow, a reason and a number of attempts made. Every commit moves its lineage from one
-group to another in the same step (`lua/commit.lua`), so that lists, plans and metrics cost what they show and not
-what the ledger holds.
+A group is a state, a workflow, a reason and a number of attempts made. Every commit moves its lineage from
+one group to another in the same step (`lua/commit.lua`), so that lists, plans and metrics cost what they show
+and not what the ledger holds.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class Group(NamedTuple):
 
     @property
     def field(self) -> str:
-        """How it is named in the hash of groups, and in the name of its index.
+        r"""How it is named in the hash of groups, and in the name of its index.
 
         >>> Group(State.HELD, "w1", "unclear", 2).field
-        'held\\nw1\\nunclear\\n2'
+        'held\nw1\nunclear\n2'
         """
         words = (self.state.value, self.workflow, self.reason.replace(_SEPARATOR, " "), str(self.attempts))
         return _SEPARATOR.join(words)

@@ -154,6 +154,32 @@ class Keys:
         """Hash: what became of clones in an hour (counted from the epoch); see `ledger.returns`."""
         return self._named(f"returns:{hour}")
 
+    @property
+    def redrives(self) -> str:
+        """Index of redrives: id → when it was begun, in ms."""
+        return self._named("redrives")
+
+    @property
+    def open_redrives(self) -> str:
+        """The same of those that workers still have something to do for."""
+        return self._named("redrives_open")
+
+    def redrive(self, redrive_id: str) -> str:
+        """Hash: a redrive's plan, where it stands, its counts and what its rate allows."""
+        return self._named(f"redrive:{redrive_id}")
+
+    def redrive_pending(self, redrive_id: str) -> str:
+        """Index of a redrive's items that were not released yet: root and since when → place in the order."""
+        return self._named(f"redrive_pending:{redrive_id}")
+
+    def redrive_flying(self, redrive_id: str) -> str:
+        """Hash of a redrive's items without an outcome: root → the item, JSON."""
+        return self._named(f"redrive_flying:{redrive_id}")
+
+    def redrive_results(self, redrive_id: str) -> str:
+        """List of what became of a redrive's items, JSON, in the order in which that was known."""
+        return self._named(f"redrive_results:{redrive_id}")
+
     @staticmethod
     def key(workflow_version_uuid: str, fingerprint: str) -> str:
         """The field of a key in `keys`; "" where the payload is not known, for that tells nothing apart."""

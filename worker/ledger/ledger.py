@@ -25,7 +25,6 @@ from worker.ledger.keys import Keys
 from worker.ledger.scripts import Call, run, run_all, script
 from worker.ledger.workflows import Workflows
 
-
 SCAN = 500
 """Members of an index asked for at once."""
 
@@ -201,7 +200,7 @@ class Ledger:
         return done is not None and int(done) >= records.FORMAT
 
     async def scan(self, state: State) -> AsyncIterator[list[str]]:
-        """Yield the roots in a state in pages; each that is in it all the while at least once, in no order."""
+        """Yield the roots in a state in pages, in no order; one that stays in it comes at least once."""
         cursor: int | str = 0
         while True:
             cursor, found = await self.connection.command(
@@ -216,7 +215,7 @@ class Ledger:
                 return
 
     async def regroup(self, lineages: Sequence[Lineage]) -> None:
-        """Put lineages into their groups that an older worker wrote; those that moved on meanwhile are in theirs."""
+        """Put lineages that an older worker wrote into their groups; what moved on since is in its own."""
         calls = [
             Call(
                 script("regroup"),
@@ -226,8 +225,10 @@ class Ledger:
                     self.keys.group(Group.of(each).field),
                     self.keys.names,
                 ],
-                [each.version, each.root, Group.of(each).field, to_ms(each.since), each.workflow]
-                + [each.workflow_name or each.workflow_uuid],
+                [
+                    *(each.version, each.root, Group.of(each).field, to_ms(each.since)),
+                    *(each.workflow, each.workflow_name or each.workflow_uuid),
+                ],
             )
             for each in lineages
         ]

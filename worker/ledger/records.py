@@ -16,9 +16,9 @@ from worker.ledger.clock import from_ms, to_ms, whole_ms
 from worker.ledger.errors import LedgerFormatError
 
 FORMAT = 3
-"""2 added what is known of the failure (`failed_as`, `strikes`), `joined` attempts, and the index of what is in
-flight; 3 adds `order`, and the index of groups. A worker that does not keep an index must not write beside one
-that does."""
+"""2 added what is known of the failure (`failed_as`, `strikes`), `joined` attempts, and the index of what is
+in flight; 3 adds `order`, and the index of groups. A worker that does not keep an index must not write beside
+one that does."""
 
 
 def dump(lineage: Lineage, write_token: str) -> str:

@@ -14,7 +14,10 @@ from worker.ledger.clock import from_ms, to_ms
 from worker.ledger.errors import LedgerFormatError
 from worker.ledger.gate import GateState, as_mapping, read_gate
 from worker.ledger.ledger import Ledger
+from worker.ledger.stream import EventStream, StoredEvent, events_in, place_before
 from worker.ledger.workflows import load_breaker
+
+__all__ = ["Reports", "StoredEvent", "Summary", "Tick", "first_score", "read_tick"]
 
 PAGE = 200
 CLOCK_LEAD = timedelta(seconds=10)
@@ -58,21 +61,18 @@ class Summary:
     waiting: int
 
 
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
-    """One entry of the stream of events."""
-
-    at: datetime
-    name: str
-    root: str
-    facts: dict[str, Any]
-
-
 class Reports:
     """Answers people's questions from one ledger."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+
+    async def now(self) -> datetime:
+        """Return the server's time; from here on the ledger's clock follows it."""
+        mark = self._ledger.clock.mark()
+        time = await self._ledger.connection.command("TIME")
+        self._ledger.clock.hear(mark, int(time[0]) * 1000 + int(time[1]) // 1000)
+        return self._ledger.clock.now()
 
     async def summary(self) -> Summary:
         """Return the ledger at a glance, in one round trip."""
@@ -140,15 +140,15 @@ class Reports:
 
     async def story(self, lineage: Lineage) -> list[StoredEvent]:
         """Return the lineage's events, oldest first, as far as the stream still has them."""
-        events: list[StoredEvent] = []
-        at, scanned = f"{to_ms(lineage.seen_at - CLOCK_LEAD)}", 0
+        stream, events, scanned = EventStream(self._ledger), [], 0
+        place = place_before(lineage.seen_at - CLOCK_LEAD)
         until = f"{to_ms(lineage.since + CLOCK_LEAD)}"
         while scanned < STORY_SCAN:
-            page = await self.events_since(at, until=until)
-            if not page:
+            page = await stream.read(place, until=until, wanted=lambda _, root: root == lineage.root)
+            if not page.scanned:
                 break
-            events += [event for _, event in page if event.root == lineage.root]
-            at, scanned = f"({page[-1][0]}", scanned + len(page)
+            events += page.events
+            place, scanned = page.last, scanned + page.scanned
         return events
 
     async def events_since(
@@ -158,20 +158,12 @@ class Reports:
         found = await self._ledger.connection.command(
             "XRANGE", self._ledger.keys.events, start, until, "COUNT", limit
         )
-        return [(entry, _event(entry, as_mapping(fields))) for entry, fields in found or ()]
+        ids = [str(entry) for entry, _ in found or ()]
+        return list(zip(ids, events_in(found or ()), strict=True))
 
 
 def _breakers(answer: object) -> dict[str, Breaker]:
     return {key: load_breaker(text) for key, text in sorted(as_mapping(answer).items())}
-
-
-def _event(entry: str, fields: dict[str, str]) -> StoredEvent:
-    try:
-        facts = json.loads(fields.get("data", "{}"))
-    except ValueError:
-        facts = {}
-    at = from_ms(int(entry.partition("-")[0]))
-    return StoredEvent(at, fields.get("event", ""), fields.get("root", ""), facts)
 
 
 def first_score(answer: list[Any]) -> datetime | None:

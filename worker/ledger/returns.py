@@ -1,7 +1,7 @@
 """The return on retries: what became of clones, counted by the hour in which it became known.
 
-Counted in the same step as the commits that tell it (`lua/commit.lua`), so that a report over a month reads a few
-hundred small hashes and not a hundred thousand records.
+Counted in the same step as the commits that tell it (`lua/commit.lua`), so that a report over a month reads a
+few hundred small hashes and not a hundred thousand records.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class Returned:
     Attributes:
         workflow: what it is counted under.
         attempt: which clone, from 1; 0 = without a clone of ours.
-        what: `made`, `failed`, `lost` (never seen to end), `recovered`, or `t` and a step of the time to recovery.
+        what: `made`, `failed`, `lost` (never seen to end), `recovered`, or `t` and a step of the time to
+            recovery.
     """
 
     workflow: str

@@ -9,13 +9,11 @@ from typing import Any
 
 from worker.domain.breaker import Breaker, Mode
 from worker.domain.budget import Usage
-from worker.domain.lineage import Lineage, State
+from worker.domain.lineage import Lineage
+from worker.ledger.gate import as_mapping
 from worker.ledger.ledger import Ledger
-from worker.ledger.workflows import Known, waiting_member
+from worker.ledger.workflows import Known, load_breaker, waiting_member
 
-PAGE = 200
-NAMED_BY = 1000
-"""Lineages of each state, the newest, from which the names of workflows are known."""
 _NO_WORKFLOW = ""
 """Nothing is counted under it; the counts of all workflows come along with those of any."""
 
@@ -102,21 +100,17 @@ class WorkflowReports:
         return WorkflowReport(_named(lineage), known, of), Place(None if score is None else before, of)
 
     async def names(self) -> list[Named]:
-        """Return the workflows that are known: those with a breaker, and those of the newest lineages."""
-        found = {
-            key: Named(key, each.workflow_uuid, each.workflow_name)
-            for key, each in (await self._ledger.workflows.breakers()).items()
-        }
-        for state in State:
-            index = self._ledger.keys.state(state)
-            for start in range(0, NAMED_BY, PAGE):
-                page = ("ZRANGE", index, start, start + PAGE - 1, "REV")
-                roots = await self._ledger.connection.command(*page)
-                for each in (await self._ledger.read(roots)).values():
-                    if isinstance(each, Lineage):
-                        found[each.workflow] = _named(each)
-                if len(roots) < PAGE:
-                    break
+        """Return the workflows that are known: those with a breaker, and those that ever had a lineage."""
+        breakers, names = await self._all(
+            [("HGETALL", self._ledger.keys.breakers), ("HGETALL", self._ledger.keys.names)]
+        )
+        found = {}
+        for key, name in as_mapping(names).items():
+            # The uuid stands where there is no name; nothing where the API tells neither.
+            found[key] = Named(key, key if name else "", "" if name == key else name)
+        for key, text in as_mapping(breakers).items():
+            breaker = load_breaker(text)
+            found[key] = Named(key, breaker.workflow_uuid, breaker.workflow_name)
         return sorted(found.values(), key=lambda each: (each.name.casefold(), each.key))
 
     async def _all(self, commands: Sequence[Sequence[object]]) -> list[Any]:

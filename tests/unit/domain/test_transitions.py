@@ -9,7 +9,7 @@ import pytest
 from tests.support.examples import NOW, PLAIN, discovered, execution, running, submitting
 from worker.domain import transitions
 from worker.domain.executions import Status
-from worker.domain.lineage import FINAL_STATES, Lineage, State
+from worker.domain.lineage import FINAL_STATES, State
 from worker.domain.policy import GiveUp, GiveUpReason, Policy, RetryAt
 from worker.domain.transitions import EDGES, IllegalTransitionError
 
@@ -120,32 +120,17 @@ def test_a_decision_comes_first_in_the_story_and_with_what_follows_from_it() -> 
     }
 
 
-def test_only_a_failure_without_a_call_can_stand_alone() -> None:
-    """Where a call is on record it has to be settled: forgetting it could make a second clone."""
-
-    def stand_alone(held: Lineage) -> Lineage:
-        soon = RetryAt(1, LATER, timedelta(seconds=30))
-        return transitions.stand_alone(
-            held, soon, detail="a@b: seen", now=NOW, policy=PLAIN, policy_name="default"
-        ).after
-
-    held = transitions.hold(discovered().after, reason="may_be_a_clone", detail="", now=NOW).after
-    alone = stand_alone(held)
-    assert (alone.state, alone.due_at, alone.reason) == (State.SCHEDULED, LATER, "decided_by_person")
-    assert alone.detail == "a@b: seen"
-    unclear = transitions.unresolve(
-        submitting(discovered().after).after, reason="x", detail="", now=NOW
-    ).after
-    for other in (transitions.hold(unclear, reason="unclear", detail="", now=NOW).after, alone):
-        with pytest.raises(IllegalTransitionError):
-            stand_alone(other)
-
-
 @pytest.mark.parametrize("state", sorted(FINAL_STATES))
-def test_nothing_leaves_a_verdict_but_for_a_run_that_is_there(state: State) -> None:
-    """Final is final: a dead letter that someone else retries is watched, and no call of ours ever leaves."""
-    dead_letter = state in (State.EXHAUSTED, State.REJECTED)
-    assert EDGES[state] == ({State.RUNNING} if dead_letter else set())
+def test_nothing_leaves_a_verdict_but_for_a_run_that_is_there_or_a_person(state: State) -> None:
+    """Final is final: a dead letter that someone else retries is watched; else it takes a person."""
+    by_person = {State.SCHEDULED, State.CANCELLED}
+    expected = {
+        State.RECOVERED: set(),
+        State.EXHAUSTED: {State.RUNNING, *by_person},
+        State.REJECTED: {State.RUNNING, *by_person},
+        State.CANCELLED: {State.SCHEDULED},
+    }
+    assert EDGES[state] == expected[state]
 
 
 def test_what_the_state_machine_does_not_know_raises() -> None:

@@ -1,0 +1,1 @@
+"""Real processes in trouble: longer than the rest, so they have a target of their own (`make trouble`)."""

@@ -1,0 +1,133 @@
+"""How redrives and their items are written down: JSON, times in ms, what is empty is left out."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from worker.domain.redrive import Outcome, Phase, Plan, Standing, Status
+from worker.domain.redriven import Chosen, Item, Result
+from worker.ledger.clock import from_ms, to_ms
+
+_SEPARATOR = "\n"
+
+
+def member(chosen: Chosen) -> str:
+    """Return how a pending item is named in its index."""
+    return f"{chosen.root}{_SEPARATOR}{to_ms(chosen.since)}"
+
+
+def chosen(member: str, place: int) -> Chosen:
+    """Return a pending item from its name."""
+    root, since = member.rsplit(_SEPARATOR, 1)
+    return Chosen(root, from_ms(int(since)), place)
+
+
+def dump_plan(plan: Plan) -> str:
+    """Return a plan as it is stored."""
+    return _compact(
+        {
+            "id": plan.id,
+            "by": plan.by,
+            "why": plan.why,
+            "chosen": plan.chosen,
+            "total": plan.total,
+            "started_at": to_ms(plan.started_at),
+            "canary": plan.canary,
+            "rate": plan.rate,
+            "stop_share": plan.stop_share,
+            "in_flight": plan.in_flight,
+        }
+    )
+
+
+def load_plan(text: str) -> Plan:
+    """Return a plan from what is stored."""
+    stored: dict[str, Any] = json.loads(text)
+    words = {name: stored.get(name, "") for name in ("id", "by", "why", "chosen")}
+    figures = {name: stored[name] for name in ("total", "canary", "rate", "stop_share", "in_flight")}
+    return Plan(**words, **figures, started_at=from_ms(stored["started_at"]))
+
+
+def dump_standing(standing: Standing) -> str:
+    """Return where a redrive stands as it is stored."""
+    return _compact(
+        {
+            "version": standing.version,
+            "status": standing.status.value,
+            "phase": standing.phase.value,
+            "since": to_ms(standing.since),
+            "round": standing.round,
+            "told": standing.told,
+            "by": standing.by,
+            "why": standing.why,
+        }
+    )
+
+
+def load_standing(text: str) -> Standing:
+    """Return where a redrive stands from what is stored."""
+    stored: dict[str, Any] = json.loads(text)
+    return Standing(
+        Status(stored["status"]),
+        Phase(stored["phase"]),
+        from_ms(stored["since"]),
+        version=stored["version"],
+        round=stored["round"],
+        told=stored["told"],
+        by=stored.get("by", ""),
+        why=stored.get("why", ""),
+    )
+
+
+def dump_item(item: Item) -> str:
+    """Return an item as it is stored, without the time: the script that stores it adds that."""
+    return _compact(
+        {
+            "since": to_ms(item.chosen.since),
+            "place": item.chosen.place,
+            "version": item.version,
+            "made": item.made,
+            "round": item.round,
+            "released": item.released,
+        }
+    )
+
+
+def load_item(root: str, text: str) -> Item:
+    """Return an item from what is stored."""
+    stored: dict[str, Any] = json.loads(text)
+    return Item(
+        Chosen(root, from_ms(stored["since"]), stored["place"]),
+        version=stored["version"],
+        made=stored["made"],
+        round=stored["round"],
+        at=from_ms(stored["at"]),
+        released=stored.get("released", False),
+    )
+
+
+def dump_result(result: Result) -> str:
+    """Return what became of an item as it is stored, without the time."""
+    return _compact(
+        {
+            "root": result.root,
+            "outcome": result.outcome.value,
+            "why": result.why,
+            "execution": result.execution,
+        }
+    )
+
+
+def load_result(text: str) -> tuple[datetime, Result]:
+    """Return what became of an item, and when that was known."""
+    stored: dict[str, Any] = json.loads(text)
+    outcome = Outcome(stored["outcome"])
+    result = Result(stored["root"], outcome, stored.get("why", ""), stored.get("execution", ""))
+    return from_ms(stored["at"]), result
+
+
+def _compact(fields: dict[str, Any]) -> str:
+    kept = {key: value for key, value in fields.items() if value not in (None, "")}
+    return json.dumps(kept, separators=(",", ":"))

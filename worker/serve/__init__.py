@@ -1,0 +1,1 @@
+"""The ledger for monitoring: metrics, liveness and readiness over HTTP. Reads only; knows no settings."""
