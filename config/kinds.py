@@ -236,7 +236,7 @@ Rate = Annotated[
 # --- names -------------------------------------------------------------------------------------------
 
 _NAME = re.compile(r"[^\s&=?#]{1,100}")
-_ADDRESS = re.compile(r"[0-9A-Za-z.-]{1,253}|[0-9A-Fa-f:.]{2,45}", re.ASCII)
+_ADDRESS = re.compile(r"[0-9A-Za-z.-]{1,253}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{0,40}", re.ASCII)
 _NAMESPACE = re.compile(r"[^\s{}:](?:[^\s{}]{0,98}[^\s{}:])?")
 
 

@@ -17,7 +17,7 @@ NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 @with_ending
 def command(lasts: timedelta | None, until: datetime | None, zone: object) -> None:
     chosen: Ending = ending(lasts, until, zone)  # type: ignore[arg-type]  # click's callback made it
-    click.echo(chosen.after(NOON))
+    click.echo(str(chosen.after(NOON)))
 
 
 def said(*words: str) -> str:

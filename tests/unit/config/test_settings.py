@@ -216,6 +216,7 @@ def test_all_problems_at_once_in_order(lines: Lines) -> None:
         ("BUDGET_WINDOW", "4m59s", "a duration from 5m to 24h"),
         ("BUDGET_WINDOW", "25h", "a duration from 5m to 24h"),
         ("BUDGET_PACE_FLOOR", "0", "a whole number from 1 to"),
+        ("SERVE_HOST", "127.0.0.1:9464", "without a port"),
         ("SUBMIT_RATE", "1e-9", "takes 0, or a number from 0.001 to 10000"),
         ("SUBMIT_RATE", "-1", "takes 0, or a number from 0.001 to 10000"),
         ("SUBMIT_RATE", "nan", "takes 0, or a number from 0.001 to 10000"),
