@@ -62,6 +62,29 @@ def test_every_reason_of_the_domain_is_documented() -> None:
     assert [reason for reason in reasons if f"`{reason}`" not in page] == []
 
 
+def test_the_runbook_has_every_reason() -> None:
+    """Whoever is called at night finds each reason of `docs/states.md` under a heading of its own."""
+    table = (DOCS / "states.md").read_text().partition("## Reasons")[2]
+    rows = re.findall(r"^\|[^|]*\|([^|]*)\|", table, re.MULTILINE)
+    reasons = {name for cell in rows for name in re.findall(r"`(\w+)`", cell)}
+    headings = re.findall(r"^### (.+)$", (DOCS / "runbook.md").read_text(), re.MULTILINE)
+    explained = {name for heading in headings for name in heading.split(", ")}
+    assert len(reasons) > 40
+    assert sorted(reasons - explained) == []
+
+
+def test_the_runbooks_links_lead_somewhere() -> None:
+    """Every link within the page has its heading."""
+    page = (DOCS / "runbook.md").read_text()
+    headings = {_anchor(heading) for heading in re.findall(r"^#+ (.+)$", page, re.MULTILINE)}
+    assert sorted(set(re.findall(r"\(#([^)]+)\)", page)) - headings) == []
+
+
+def _anchor(heading: str) -> str:
+    """Return a heading's name in links, as the usual renderers make it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 def _event_names(source: str) -> set[str]:
     """Return a module's event names.
 

@@ -17,7 +17,6 @@ from worker.domain.lineage import (
     Attempt,
     Lineage,
     State,
-    Wish,
 )
 from worker.domain.redrive import Outcome
 
@@ -75,12 +74,6 @@ class Result:
 def mark(redrive: str) -> str:
     """Return the words by which an order of a redrive begins."""
     return f"redrive {redrive} by "
-
-
-def is_ours(lineage: Lineage, redrive: str) -> bool:
-    """Whether a lineage carries an order of this redrive that is not carried out yet."""
-    order = lineage.order
-    return order is not None and order.wish is Wish.RETRY and order.detail.startswith(mark(redrive))
 
 
 def why_not(chosen: Chosen, lineage: Lineage | None, paused: str) -> str:

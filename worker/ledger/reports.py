@@ -140,11 +140,12 @@ class Reports:
 
     async def story(self, lineage: Lineage) -> list[StoredEvent]:
         """Return the lineage's events, oldest first, as far as the stream still has them."""
-        stream, events, scanned = EventStream(self._ledger), [], 0
+        stream, scanned = EventStream(self._ledger), 0
+        events: list[StoredEvent] = []
         place = place_before(lineage.seen_at - CLOCK_LEAD)
         until = f"{to_ms(lineage.since + CLOCK_LEAD)}"
         while scanned < STORY_SCAN:
-            page = await stream.read(place, until=until, wanted=lambda _, root: root == lineage.root)
+            page = await stream.read(place, until=until, root=lineage.root)
             if not page.scanned:
                 break
             events += page.events

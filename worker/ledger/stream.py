@@ -6,7 +6,7 @@ Holds no place of its own: who reads says after which entry, and loses nothing w
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,14 +14,11 @@ from typing import Any
 from worker.ledger.clock import from_ms, to_ms, whole_ms
 from worker.ledger.gate import as_mapping
 from worker.ledger.ledger import Ledger
+from worker.ledger.scripts import Call, run, script
 
 AT_ONCE = 1000
 LONGEST_WAIT = timedelta(seconds=2)
 """Well below the connection's own timeout, or an answer that waits would look like a server that is away."""
-END = "$"
-"""The place after the newest entry."""
-Wanted = Callable[[str, str], bool]
-"""Whether an event of this name and this root ("" = of none) is wanted: asked before its facts are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,7 @@ class Entries:
     """What was read.
 
     Attributes:
-        events: those that are wanted.
+        events: those that were asked for.
         last: the place to read on from.
         scanned: how many entries were looked at.
     """
@@ -62,21 +59,27 @@ class EventStream:
         )
         return str(found[0][0]) if found else "0"
 
-    async def read(
-        self, after: str, *, until: str = "+", wanted: Wanted | None = None, limit: int = AT_ONCE
-    ) -> Entries:
-        """Return what comes after a place, as far as it is there already."""
-        found = await self._ledger.connection.command(
-            "XRANGE", self._ledger.keys.events, f"({after}", until, "COUNT", limit
-        )
-        return _entries(found or (), after, wanted)
+    async def read(self, after: str, *, until: str = "+", root: str = "", holding: str = "") -> Entries:
+        """Return what comes after a place, as far as it is there already.
 
-    async def wait(self, after: str, *, wanted: Wanted | None = None) -> Entries:
+        Args:
+            after: id of an entry.
+            until: id of the last entry that is read.
+            root: whose events are wanted; "" = all.
+            holding: text that the stored facts have to hold; "" = any.
+        """
+        key = self._ledger.keys.events
+        call = Call(script("read_events"), [key], [f"({after}", until, AT_ONCE, root, holding])
+        _, scanned, last, *flat = await run(self._ledger.connection, call)
+        whole = zip(*(flat[i::4] for i in range(4)), strict=True)
+        return Entries([_event(*each) for each in whole], last or after, scanned)
+
+    async def wait(self, after: str) -> Entries:
         """Return what comes after a place; wait for it for `LONGEST_WAIT`, then return nothing."""
         key = self._ledger.keys.events
         command = ("XREAD", "COUNT", AT_ONCE, "BLOCK", whole_ms(LONGEST_WAIT), "STREAMS", key, after)
-        answer = await self._ledger.connection.command(*command)
-        return _entries(_of_one_stream(answer), after, wanted)
+        found = _of_one_stream(await self._ledger.connection.command(*command))
+        return Entries(list(events_in(found)), str(found[-1][0]) if found else after, len(found))
 
 
 def place_before(moment: datetime) -> str:
@@ -95,20 +98,17 @@ def _of_one_stream(answer: Any) -> Any:
     return answer[0][1]
 
 
-def _entries(found: Any, after: str, wanted: Wanted | None) -> Entries:
-    return Entries(list(events_in(found, wanted)), str(found[-1][0]) if found else after, len(found))
-
-
-def events_in(found: Any, wanted: Wanted | None = None) -> Iterator[StoredEvent]:
-    """Yield the events of entries as the server gave them, those that are wanted."""
+def events_in(found: Any) -> Iterator[StoredEvent]:
+    """Yield the events of entries as the server gave them."""
     for entry, written in found:
         fields = as_mapping(written)
-        name, root = fields.get("event", ""), fields.get("root", "")
-        if wanted and not wanted(name, root):
-            continue
-        try:
-            facts = json.loads(fields.get("data", "{}"))
-        except (ValueError, RecursionError):
-            facts = {}
-        at = from_ms(int(str(entry).partition("-")[0]))
-        yield StoredEvent(at, name, root, facts if isinstance(facts, dict) else {})
+        yield _event(str(entry), fields.get("event", ""), fields.get("root", ""), fields.get("data", "{}"))
+
+
+def _event(entry: str, name: str, root: str, data: str) -> StoredEvent:
+    try:
+        facts = json.loads(data)
+    except (ValueError, RecursionError):
+        facts = {}
+    at = from_ms(int(entry.partition("-")[0]))
+    return StoredEvent(at, name, root, facts if isinstance(facts, dict) else {})

@@ -148,7 +148,7 @@ class Service:
         return page.metrics(taken, accept, most_workflows=options.most_workflows, version=options.version)
 
     def _here(self, coroutine: Coroutine[Any, Any, Taken]) -> Taken | None:
-        """Run it on the event loop, from another thread; return its result, or None when the loop is stuck."""
+        """Run it on the event loop, from another thread; return its result, None when the loop is stuck."""
         asked = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return asked.result(_WAIT_S)

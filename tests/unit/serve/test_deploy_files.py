@@ -64,6 +64,7 @@ def test_every_alert_tells_a_person_what_to_do(rule: dict[str, Any]) -> None:
     assert len(notes["summary"]) > 10
     assert len(notes["description"]) > 40
     assert notes["runbook"] == f"docs/runbook.md#{rule['alert'].lower()}"
+    assert f"### {rule['alert']}\n" in (ROOT / "docs/runbook.md").read_text()
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
