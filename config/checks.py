@@ -29,7 +29,7 @@ def together(settings: Settings, wrong: Set[str], got: Got) -> Iterator[Problem]
     """
     rules = (
         *(_https, _lease_outlasts_a_call, _base_within_max, _pauses_in_order, _memory_outlasts_lookback),
-        *(_calendar_opens, _tracing_is_installed),
+        *(_calendar_opens, _tracing_is_installed, _alerts_are_installed),
     )
     for rule in rules:
         names, problem = rule(settings, got)
@@ -111,6 +111,17 @@ def _tracing_is_installed(settings: Settings, got: Got) -> Verdict:
         "pip install 'kinetic-retry-worker[tracing]', or leave it out"
     )
     return names, Problem("TRACING_ENABLED", complaint=complaint)
+
+
+def _alerts_are_installed(settings: Settings, got: Got) -> Verdict:
+    names = {"ALERT_URLS"}
+    if not settings.alert.addresses or _is_installed("apprise"):
+        return names, None
+    complaint = (
+        f"got {got('ALERT_URLS')}, and Apprise is not installed; "
+        "pip install 'kinetic-retry-worker[alerts]', or leave it out"
+    )
+    return names, Problem("ALERT_URLS", complaint=complaint)
 
 
 def _is_installed(module: str) -> bool:

@@ -15,6 +15,7 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from config.alert_urls import AlertLink, AlertUrls, alert_secrets, split_alert_urls
 from config.kinds import (
     AnyCase,
     ApiKey,
@@ -46,6 +47,7 @@ from config.kinds import (
     Window,
 )
 from config.redaction import url_secrets
+from worker.domain.alerts import Rules as AlertRules
 from worker.domain.breaker import Rule as BreakerRule
 from worker.domain.budget import Limits, WorkflowLimits
 from worker.domain.calendar import UTC_ZONE, Calendar
@@ -459,6 +461,46 @@ class TracingSettings(Group):
     )
 
 
+class AlertSettings(Group):
+    """What people are told, and where."""
+
+    prefix: ClassVar[str] = "ALERT_"
+    title: ClassVar[str] = "Alerts"
+
+    urls: AlertUrls = Field(
+        SecretStr(""),
+        description="Where messages to people go, as Apprise spells addresses; several are separated by "
+        "white space or commas. Needs the extra `alerts`, and the same value for workers, beat and `serve`. "
+        "Not set: nobody is told.",
+    )
+    window: PositiveDuration = Field(
+        timedelta(minutes=15),
+        description="Of dead letters, rejected and held failures of one workflow there is one message of "
+        "each kind in this time, and ten of all workflows; what is beyond is summed up.",
+    )
+    gate_after: PositiveDuration = Field(
+        timedelta(minutes=10),
+        description="How long the API may be down, or the list unread, before it is said.",
+    )
+    tick_after: PositiveDuration = Field(
+        timedelta(seconds=20), description="How long no worker may give a sign of life before it is said."
+    )
+    repeat: PositiveDuration = Field(
+        timedelta(hours=4), description="How often something that stays wrong is said again."
+    )
+    link: AlertLink = Field(
+        "",
+        description="Where an execution is looked at, such as "
+        "`https://kinetic.example.com/executions/{execution_uuid}`; `{workflow_uuid}` is replaced as well. "
+        "Not set: messages have the uuids alone.",
+    )
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses, one by one."""
+        return split_alert_urls(self.urls.get_secret_value())
+
+
 class LogSettings(Group):
     """Log lines."""
 
@@ -505,6 +547,7 @@ class Settings(BaseSettings):
     serve: ServeSettings
     metrics: MetricsSettings
     tracing: TracingSettings
+    alert: AlertSettings
     log: LogSettings
 
     origins: Mapping[str, str] = Field(default_factory=dict, repr=False)
@@ -553,11 +596,26 @@ class Settings(BaseSettings):
         )
 
     @property
+    def alert_rules(self) -> AlertRules:
+        """What is said to people, and when."""
+        unread_after = max(self.alert.gate_after, 5 * self.discovery.interval)
+        return AlertRules(
+            window=self.alert.window,
+            repeat=self.alert.repeat,
+            gate_after=self.alert.gate_after,
+            tick_after=self.alert.tick_after,
+            unread_after=None if self.discovery.mode == "track" else unread_after,
+            link=self.alert.link,
+            name=self.ledger.namespace,
+        )
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """Every secret text in here, for the log's last line of defence."""
         urls = (self.redis_url.get_secret_value(), self.broker_url.get_secret_value())
         found = {
             self.kinetic.api_key.get_secret_value(),
             *(part for url in urls for part in url_secrets(url)),
+            *alert_secrets(self.alert.urls.get_secret_value()),
         }
         return tuple(sorted(found - {""}))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import celery.apps.beat
 import celery.beat
 import structlog
 from celery import platforms
+from kombu.exceptions import OperationalError
 
+from worker import signs
 from worker.episodes import Episode
-from worker.health import touch
 
 log = structlog.get_logger("worker.beat")
+
+SHOW_EVERY_S = 2.0
 
 
 class Scheduler(celery.beat.Scheduler):  # type: ignore[misc]  # Celery has no types
@@ -22,6 +26,8 @@ class Scheduler(celery.beat.Scheduler):  # type: ignore[misc]  # Celery has no t
     """Each tick takes a connection of the application's pool. Celery's own producer waits for the broker
     without end, and meanwhile hears no SIGTERM."""
     _away = Episode()
+    _state = "well"
+    _since_s = _sent_at_s = _written_at_s = 0.0
 
     def setup_schedule(self) -> None:
         """Take the schedule from the application's configuration."""
@@ -29,19 +35,42 @@ class Scheduler(celery.beat.Scheduler):  # type: ignore[misc]  # Celery has no t
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Send what is due, and show that beat is alive."""
-        touch("beat")
+        now_s = time.monotonic()
+        if now_s - self._written_at_s >= SHOW_EVERY_S:
+            self._written_at_s = now_s
+            signs.write("beat", self.facts())
         return float(super().tick(*args, **kwargs))
+
+    def facts(self) -> dict[str, Any]:
+        """Return what `health` needs to know; times count from the start of the machine."""
+        self._since_s = self._since_s or time.monotonic()
+        every = min((entry.schedule.run_every.total_seconds() for entry in self.schedule.values()), default=0)
+        return {"state": self._state, "since": self._since_s, "sent_at": self._sent_at_s, "every": every}
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
         """Send one tick; say once that the broker is away, not once per tick."""
         try:
             self.apply_async(entry, producer=producer, advance=False)
         except Exception as exc:  # noqa: BLE001  # beat must outlive whatever the broker does
+            # Only for want of a broker is a beat that sends nothing well.
+            self._enter("no_broker" if self._is_of_the_broker(exc) else "well")
             if self._away.met():
                 log.error("broker_unavailable", detail=str(exc), next="no ticks are sent; trying again")
         else:
+            self._enter("well")
+            self._sent_at_s = time.monotonic()
             if self._away.well():
                 log.info("broker_back")
+
+    def _is_of_the_broker(self, error: Exception) -> bool:
+        """Whether it is away, or refuses. Celery wraps what was raised."""
+        transport = self.app.connection_for_write()
+        kinds = (OperationalError, OSError, *transport.connection_errors, *transport.channel_errors)
+        return isinstance(error.__context__, kinds)
+
+    def _enter(self, state: str) -> None:
+        if state != self._state:
+            self._state, self._since_s = state, time.monotonic()
 
 
 class Beat(celery.apps.beat.Beat):  # type: ignore[misc]  # Celery has no types

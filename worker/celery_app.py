@@ -26,8 +26,9 @@ from worker.ledger.connection import sentinel_address
 # have stopped reading, and our tasks have no results: half a minute of every warm stop for nothing.
 billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20
 
-LOOKS = ("discover", "survey", "watch", "resolve", "prune")
+LOOKS = ("discover", "survey", "watch", "resolve", "prune", "alert")
 NEVER_RUN = datetime(2000, 1, 1, tzinfo=UTC)
+ALERT_EVERY = timedelta(seconds=4)
 SHORTEST_EXPIRY = timedelta(seconds=15)
 """A tick expires by the clock of the machine that runs it: leave room for clocks that disagree."""
 CHATTY = (
@@ -50,6 +51,8 @@ def _schedule(config: Settings) -> dict[str, dict[str, Any]]:
         "resolve": config.resolve.interval,
         "prune": timedelta(hours=1),
     }
+    if config.alert.addresses:
+        every["alert"] = ALERT_EVERY
     return {
         job: {
             "task": f"kinetic_retry.{job}",

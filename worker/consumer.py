@@ -16,7 +16,7 @@ import structlog
 from celery.worker.state import maybe_shutdown
 
 from worker.episodes import SETTLED_AFTER_S, Episode
-from worker.health import touch
+from worker.heartbeat import vitals
 
 log = structlog.get_logger("worker.consumer")
 
@@ -34,10 +34,22 @@ class Consumer(celerys.Consumer):  # type: ignore[misc]  # Celery has no types
     def connect(self) -> Any:
         """Return a connection. It may be refused at its first command: then nothing is well yet."""
         connection = super().connect()
+        vitals.enter("consuming")
+        vitals.write()
         self._say_well()
         # Celery drops the timers that were set while connecting when this connection fails.
         self.timer.call_after(SETTLED_AFTER_S, self._say_well)
         return connection
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what takes messages, and takes note that some arrive."""
+        take = super().create_task_handler(*args, **kwargs)
+
+        def take_and_note(message: Any) -> Any:
+            vitals.received()
+            return take(message)
+
+        return take_and_note
 
     def ensure_connected(self, conn: Any) -> Any:
         """Connect, however long that takes."""
@@ -67,6 +79,7 @@ class Consumer(celerys.Consumer):  # type: ignore[misc]  # Celery has no types
         _pause()
 
     def _say(self, exc: Exception) -> None:
+        vitals.enter("no_broker")
         if self._away.met():
             log.error("broker_unavailable", detail=str(exc), next="no ticks arrive; trying again")
 
@@ -90,7 +103,7 @@ logging.getLogger(celerys.__name__).addFilter(_SaidAlready())
 def _still_here() -> None:
     """Be called about once a second while there is no connection."""
     maybe_shutdown()
-    touch("worker")
+    vitals.write()
 
 
 def _pause() -> None:

@@ -16,18 +16,23 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import cache
 from multiprocessing.sharedctypes import RawValue
 from typing import TYPE_CHECKING
 
 import structlog
 
 from config.settings import Settings, SettingsError, load_settings
+from worker import signs
+from worker.alerting.courier import Courier
+from worker.alerting.turn import Alerter
 from worker.engine.context import Context, Options
 from worker.engine.tracing import NO_TRACING
 from worker.episodes import Episode
 from worker.kinetic import Endpoint, KineticClient, ListContract
 from worker.kinetic.logs import LogReader, LogSource
 from worker.ledger import Connection, Ledger, LedgerError, LedgerFormatError, LedgerUnavailable
+from worker.ledger.alerts import signs_of_life
 from worker.ledger.durability import Durability
 
 if TYPE_CHECKING:
@@ -146,6 +151,22 @@ def open_ledger(config: Settings) -> Ledger:
     return Ledger(connection, config.ledger.namespace, events_maxlen=config.ledger.events_maxlen)
 
 
+@cache
+def courier() -> Courier:
+    """Return what carries this process's messages to people."""
+    return Courier(settings().alert.addresses)
+
+
+async def alert(context: Context) -> None:
+    """Say to people what they have to know, if it is this process's turn.
+
+    Its turns are no work: they must not count as ticks, by which everyone sees whether there is any.
+    """
+    carrier = courier()
+    if carrier.positions:
+        await Alerter(context.ledger, settings().alert_rules, carrier, context.log, works=True).turn()
+
+
 def tracing(config: Settings, now: Callable[[], datetime]) -> Tracing | None:
     """Return what draws spans, with its own thread; None without `TRACING_ENABLED`.
 
@@ -184,7 +205,7 @@ class Runtime:
         """Run a use case to its end. Trouble with Redis is said once and left to the next tick."""
         try:
             # The runner would go on with the context of its first task: another one's id in every line.
-            worked = self._runner.run(self._perform(job, use_case), context=contextvars.copy_context())
+            worked = self._runner.run(self._alive(job, use_case), context=contextvars.copy_context())
         except LedgerUnavailable as error:
             if self._away.met():
                 log.error(
@@ -214,6 +235,10 @@ class Runtime:
         if self._tracing:
             self._tracing.close()
 
+    async def _alive(self, job: str, use_case: UseCase) -> bool:
+        async with signs.pulsing():  # a process whose event loop does not turn is found by `health`
+            return await self._perform(job, use_case)
+
     async def _perform(self, job: str, use_case: UseCase) -> bool:
         """Return whether there was work, and it was put on record: a server that only reads is not back."""
         if self._context is None:
@@ -225,7 +250,8 @@ class Runtime:
             self._begun = True
         began_s = time.monotonic()
         with context.tracer.job(job) as run:
-            did = await use_case(context)
+            async with signs_of_life(context.ledger, job):
+                did = await use_case(context)
             run.did(did)
             await context.calls.flush()
         _reached.value = 1

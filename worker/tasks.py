@@ -66,6 +66,12 @@ def prune() -> None:
     runtime.perform("prune", engine.prune)
 
 
+@task("alert")
+def alert() -> None:
+    """Say to people what they have to know, unless `serve` does."""
+    runtime.perform("alert", runtime.alert)
+
+
 @app.task(name="kinetic_retry.track", ignore_result=True, acks_late=True, time_limit=BATCH_LIMIT_S)  # type: ignore[untyped-decorator]  # Celery has no types
 def track(*arguments: object, **_: object) -> None:
     """Put executions under watch that another program names: `docs/track.md`.

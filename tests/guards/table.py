@@ -19,6 +19,8 @@ UNSENT, UNCLEAR = "tests/contract/test_client_never_sent.py", "tests/contract/te
 WORKFLOWS, JOINING = "tests/integration/test_workflows.py", "tests/integration/test_joining.py"
 LOGS, VERDICTS = "tests/contract/test_logs.py", "tests/unit/domain/test_verdicts.py"
 BREAKER, CLI_FLOWS = "tests/unit/domain/test_breaker.py", "tests/integration/test_cli_workflows.py"
+ORDERS, CLI_ORDERS = "tests/unit/domain/test_orders.py", "tests/integration/test_cli_orders.py"
+PAUSE = "tests/integration/test_pause.py"
 LISTING, POOL = "tests/unit/kinetic/test_listing.py", "tests/unit/engine/test_pool.py"
 
 ONCE = "Never a second clone"
@@ -27,6 +29,7 @@ FREE = "An attempt is spent only by a clone"
 CALM = "The platform is left in peace"
 WORTH = "A retry is worth it"
 SAFE = "Turning it on is safe"
+HEED = "A person's word counts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,7 +463,7 @@ GUARDS = (
         "worker/engine/submit.py",
         "_Submission._work",
         "what a deploy switched off is retried all the same, and deadlines pass unnoticed",
-        "        objection = may_start(lineage.history, policy, now)",
+        "        objection = None if lineage.is_ordered else may_start(lineage.history, policy, now)",
         "        objection = None",
         f"{ENGINE}::test_the_policy_is_asked_again_right_before_the_call",
     ),
@@ -740,8 +743,8 @@ GUARDS = (
         "worker/domain/breaker.py",
         "_step",
         "a breaker that a person holds opens by itself",
-        "    if breaker.forced or not rule.failures:\n        return breaker\n    match",
-        "    if not rule.failures:\n        return breaker\n    match",
+        "    if breaker.forced or not rule.failures:\n        over",
+        "    if not rule.failures:\n        over",
         f"{BREAKER}::test_what_a_person_said_stands",
     ),
     Guard(
@@ -803,5 +806,105 @@ GUARDS = (
         "        if written_as > FORMAT:\n",
         "        if False:\n",
         "tests/unit/ledger/test_records.py::test_a_newer_format_is_refused_and_left_alone",
+    ),
+    Guard(
+        ONCE,
+        "a retry by hand is refused while a clone may be alive",
+        "worker/domain/orders.py",
+        "why_not_retry",
+        "a dead letter whose clone was never seen to end gets a second one because somebody was in a hurry",
+        "    return None if beside else _living_clone(lineage)",
+        "    return None",
+        f"{ORDERS}::test_every_order_in_every_state",
+    ),
+    Guard(
+        ONCE,
+        "what goes on as another lineage is not cancelled in its place",
+        "worker/domain/orders.py",
+        "cancel",
+        "cancelled, then retried: nobody remembers that it has a clone, and it gets a second one",
+        "    if _goes_on_elsewhere(lineage):  # as a cancelled one, nobody would know any more that it has a clone\n",
+        "    if False:\n",
+        f"{ORDERS}::test_every_order_in_every_state",
+    ),
+    Guard(
+        HEED,
+        "no intent is recorded while everything is paused",
+        "worker/ledger/lua/prelude.lua",
+        "gate_for_retry",
+        "calls leave for a platform that is being upgraded, by workers that had claimed their work before",
+        "  if halt[1] and (not halt[2] or tonumber(halt[2]) > now) then return 'halted', 0 end\n",
+        "",
+        f"{PAUSE}::test_an_intent_is_refused_when_the_pause_came_between_the_claim_and_the_commit",
+    ),
+    Guard(
+        HEED,
+        "a pause of everything ends when it was to end",
+        "worker/ledger/lua/prelude.lua",
+        "gate_for_retry",
+        "everything waits for somebody to resume what everybody believes to be over",
+        "halt[1] and (not halt[2] or tonumber(halt[2]) > now)",
+        "halt[1]",
+        f"{PAUSE}::test_a_pause_that_runs_out_holds_nobody_up_and_its_end_is_told_once",
+    ),
+    Guard(
+        HEED,
+        "and not before, whatever a worker's clock says",
+        "worker/ledger/lua/end_halt.lua",
+        "until",
+        "a worker whose clock is ahead ends a pause that has not run out",
+        " or tonumber(halt[2]) > now",
+        "",
+        f"{PAUSE}::test_a_pause_that_is_not_over_is_not_taken_off",
+    ),
+    Guard(
+        HEED,
+        "a paused workflow holds up what a person ordered as well",
+        "worker/domain/admission.py",
+        "View.by_order",
+        "one person's order overrules another's pause",
+        "places=self.caps.places if paused else None",
+        "places=None",
+        f"{PAUSE}::test_one_workflow_is_paused_and_the_others_go_on",
+    ),
+    Guard(
+        HEED,
+        "the pause of a workflow ends when it was to end",
+        "worker/domain/breaker.py",
+        "_step",
+        "the workflow's failures wait until their deadlines",
+        "        over = breaker.forced_until is not None and now >= breaker.forced_until",
+        "        over = False",
+        f"{PAUSE}::test_the_pause_of_a_workflow_ends_by_itself",
+    ),
+    Guard(
+        HEED,
+        "a retry that a person ordered goes whatever the policy says",
+        "worker/engine/submit.py",
+        "_Submission._work",
+        "a dead letter that is retried by hand is a dead letter again before its call",
+        "None if lineage.is_ordered else may_start(",
+        "may_start(",
+        f"{CLI_ORDERS}::test_an_ordered_retry_goes_whatever_policy_breaker_calendar_and_budgets_say",
+    ),
+    Guard(
+        HEED,
+        "a hold or an end that was asked for under way is done instead of the next attempt",
+        "worker/domain/transitions.py",
+        "_obeyed",
+        "what a person said while the clone ran is forgotten when it fails",
+        "    if before is None or order is None or order.wish is Wish.RETRY:\n        return change\n",
+        "    return change\n",
+        f"{ORDERS}::test_what_was_asked_for_under_way_is_done_instead_of_the_next_attempt",
+    ),
+    Guard(
+        HEED,
+        "of two people who decide at the same time one is told who was first",
+        "worker/cli/ordering.py",
+        "Ordering._settle",
+        "the second overrules the first, and neither of them learns of it",
+        "            if _word(lineage) not in (said, _NOTHING_SAID):\n",
+        "            if False:\n",
+        f"{CLI_ORDERS}::test_of_two_people_one_wins_and_the_other_is_told",
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -82,41 +83,35 @@ def a_step(lineage: Lineage, dice: random.Random) -> Change | None:
     """Return something that may happen to a lineage next; None when nothing does."""
     soon = RetryAt(lineage.next_attempt, NOW, timedelta(0))
     clone = execution(f"{lineage.root}-clone-{lineage.version}", Status.QUEUED)
-    match lineage.state:
-        case State.SCHEDULED:
-            return dice.choice(
-                [
-                    lambda: submitting(lineage, token=f"{lineage.version}"),
-                    lambda: transitions.defer(lineage, reason="calendar", detail="", now=NOW, due_at=NOW),
-                    lambda: orders.hold(lineage, detail=ANN, now=NOW),
-                    lambda: orders.cancel(lineage, detail=ANN, now=NOW),
-                ]
-            )()
-        case State.SUBMITTING | State.UNRESOLVED:
-            return dice.choice(
-                [
-                    lambda: transitions.accept(lineage, clone, now=NOW, evidence="201"),
-                    lambda: transitions.not_delivered(
-                        lineage, reason="connect_error", detail="", due_at=NOW, now=NOW
-                    ),
-                    lambda: transitions.reject(lineage, reason="validation_error", detail="", now=NOW),
-                ]
-            )()
-        case State.RUNNING:
-            return dice.choice(
-                [
-                    lambda: fails(lineage, soon),
-                    lambda: fails(lineage, GIVEN_UP),
-                    lambda: transitions.recover(lineage, now=NOW, ended_at=NOW),
-                    lambda: transitions.observe(lineage, missing_since=NOW),
-                ]
-            )()
-        case State.HELD:
-            return orders.release(lineage, detail=ANN, now=NOW)
-        case State.EXHAUSTED | State.CANCELLED:
-            return orders.retry(lineage, detail=ANN, now=NOW)
-        case _:
-            return None
+    in_the_air: list[Callable[[], Change]] = [
+        lambda: transitions.accept(lineage, clone, now=NOW, evidence="201"),
+        lambda: transitions.not_delivered(lineage, reason="connect_error", detail="", due_at=NOW, now=NOW),
+        lambda: transitions.reject(lineage, reason="validation_error", detail="", now=NOW),
+    ]
+    steps: dict[State, list[Callable[[], Change]]] = {
+        State.SCHEDULED: [
+            lambda: submitting(lineage, token=f"{lineage.version}"),
+            lambda: transitions.defer(lineage, reason="calendar", detail="", now=NOW, due_at=NOW),
+            lambda: orders.hold(lineage, detail=ANN, now=NOW),
+            lambda: orders.cancel(lineage, detail=ANN, now=NOW),
+        ],
+        State.SUBMITTING: [
+            *in_the_air,
+            lambda: transitions.unresolve(lineage, reason="read_timeout", detail="", now=NOW),
+        ],
+        State.UNRESOLVED: in_the_air,
+        State.RUNNING: [
+            lambda: fails(lineage, soon),
+            lambda: fails(lineage, GIVEN_UP),
+            lambda: transitions.recover(lineage, now=NOW, ended_at=NOW),
+            lambda: transitions.observe(lineage, missing_since=NOW),
+        ],
+        State.HELD: [lambda: orders.release(lineage, detail=ANN, now=NOW)],
+        State.EXHAUSTED: [lambda: orders.retry(lineage, detail=ANN, now=NOW)],
+        State.CANCELLED: [lambda: orders.retry(lineage, detail=ANN, now=NOW)],
+    }
+    chosen = steps.get(lineage.state)
+    return dice.choice(chosen)() if chosen else None
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -228,9 +228,9 @@ async def test_a_pause_that_runs_out_holds_nobody_up_and_its_end_is_told_once(
     await eventually(it_is_over)
     assert await ctx.ledger.connection.command("HEXISTS", ctx.ledger.keys.gate, "halt")  # nobody has looked
     assert (await command("status", "--json")).value["paused"] is None
-    assert "nothing is paused" in (await command("resume", *BACK)).err
     await submit(ctx)
     assert api.calls == ["a"]
+    assert "nothing is paused" in (await command("resume", *BACK)).err
     ended = await asyncio.gather(*(Pauses(ctx.ledger).look() for _ in range(4)))
     assert ended == [(None, None)] * 4  # `resume` looked first
     (event,) = await told(ctx.ledger, "retries_resumed")
@@ -343,10 +343,10 @@ async def test_one_workflow_is_paused_and_the_others_go_on(
 
     async def it_waits() -> bool:
         await submit(ctx)
+        assert api.calls == ["a"]
         return await ctx.ledger.workflows.count_waiting() == 1
 
     await eventually(it_waits)
-    assert api.calls == ["a"]
     assert "single workflows are paused (Claim status)" in (await command("resume", *BACK)).err
     resumed = await command("resume", "claim*", *BACK, "--json")
     assert (resumed.value["paused"], resumed.value["waiting"]) == (False, 1)
@@ -366,7 +366,7 @@ async def test_one_workflow_is_paused_and_the_others_go_on(
 async def test_the_pause_of_a_workflow_ends_by_itself(
     command: Command, ctx: Context, api: ScriptedApi
 ) -> None:
-    """What waited goes, and the stream says that the end has come: not that a canary failed."""
+    """What waited goes, and `status` does not speak of it any more."""
     ctx.options = replace(ctx.options, release_interval=timedelta(0))
     api.add(failed("a"))
     await discover(ctx)
@@ -382,6 +382,18 @@ async def test_the_pause_of_a_workflow_ends_by_itself(
 
     await eventually(it_goes)
     assert (await command("status", "--json")).value["paused_workflows"] == []
+
+
+async def test_the_end_of_the_pause_of_a_workflow_is_told_as_what_it_is(ctx: Context) -> None:
+    """It ran out: nobody forced anything, and no canary failed."""
+    now = (await Reports(ctx.ledger).summary()).now
+    await forcing.force(ctx.ledger, Named(ONE.key, ONE.uuid, ONE.name), Forced.OPEN, ANN, until=now + SHORT)
+
+    async def it_is_over() -> bool:
+        await ctx.desk.look([ONE], fresh=True)
+        return ctx.desk.view(ONE).judged.forced is None
+
+    await eventually(it_is_over)
     begun, ended = await told(ctx.ledger, "workflow_breaker_forced", "workflow_canary_failed")
     assert (ended.name, ended.facts["to"], ended.facts["by"]) == (
         "workflow_breaker_forced",

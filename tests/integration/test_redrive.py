@@ -22,14 +22,17 @@ from worker.domain.breaker import UNTOUCHED, Forced, force
 from worker.domain.executions import Execution, Status
 from worker.domain.lineage import State
 from worker.domain.policy import GiveUp, GiveUpReason, Jitter, Policy, PolicyBook
-from worker.domain.redrive import Outcome, Phase, Plan
+from worker.domain.redrive import Outcome, Phase
 from worker.domain.redrive import Status as Standing
+from worker.domain.redrive_plan import Plan
+from worker.domain.redriven import Result
 from worker.engine import prune, redrive, submit
 from worker.engine.context import Context
-from worker.ledger import LedgerUnavailable
+from worker.ledger import Ledger, LedgerUnavailable
 from worker.ledger.gate import Halt
 from worker.ledger.listing import Filter
-from worker.ledger.redrives import Redrive, Redrives
+from worker.ledger.redrive_records import Redrive
+from worker.ledger.redrives import Redrives
 from worker.ledger.reports import Reports
 from worker.ledger.workflows import BreakerTold
 
@@ -216,18 +219,24 @@ async def test_a_cancelled_redrive_is_over_and_the_rest_stays_dead(worker: Conte
     assert await Redrives(worker.ledger).open() == []
 
 
-async def test_of_two_people_the_slower_one_is_told(worker: Context, api: ScriptedApi) -> None:
-    """Both read it as it was; one pauses it and one cancels it."""
+async def test_of_two_people_the_slower_one_is_told(
+    worker: Context, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both looked at it while it ran; one pauses it, and the other learns who that was."""
     await dead_letters(worker, api, 3)
     one = await start(worker)
-    said = await asyncio.gather(
-        redriving.pause(worker.ledger, one, ANN),
-        redriving.pause(worker.ledger, one, BOB),
-        return_exceptions=True,
-    )
-    refused = [each for each in said if isinstance(each, CommandError)]
-    assert len(refused) == 1
-    assert "somebody else was faster" in str(refused[0]) or "paused since" in str(refused[0])
+    real = redriving.find
+
+    async def slowly(ledger: Ledger, wanted: str | None) -> Redrive:
+        found = await real(ledger, wanted)
+        monkeypatch.setattr(redriving, "find", real)
+        await redriving.pause(ledger, one, ANN)
+        return found
+
+    monkeypatch.setattr(redriving, "find", slowly)
+    with pytest.raises(CommandError, match=r"somebody else was faster, nothing is changed: .* by ann@ops"):
+        await redriving.pause(worker.ledger, one, BOB)
+    assert (await look(worker, one)).standing.by == ANN.by
 
 
 # --- what moved on ---------------------------------------------------------------------------------------
@@ -414,6 +423,48 @@ async def test_any_number_of_workers_release_no_more_than_one_would(
     items = [replace(item, chosen=each) for each in await Redrives(worker.ledger).next(one, 10)]
     assert await Redrives(worker.ledger).note(slow, turn, items) == set()
     assert (await look(worker, one)).tally.flying == 3
+
+
+async def test_a_pause_that_comes_while_a_worker_chooses_counts(
+    worker: Context, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the moment the person is told that it is paused nothing more is released."""
+    dead = await dead_letters(worker, api, 3)
+    one = await start(worker, canary=0)
+    real = Redrives.next
+
+    async def meanwhile(self: Redrives, *args: Any) -> Any:
+        await redriving.pause(worker.ledger, one, BOB)
+        return await real(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Redrives, "next", meanwhile)
+        await redrive(worker)
+    assert await roots_in(worker, State.EXHAUSTED) == set(dead)
+    assert (await look(worker, one)).tally.pending == 3
+
+
+async def test_what_is_known_to_be_released_is_never_put_back(worker: Context, api: ScriptedApi) -> None:
+    """A worker that stood still and wakes up does not undo what others found out meanwhile."""
+    await dead_letters(worker, api, 2)
+    one = await start(worker, canary=1)
+    await redrive(worker)
+    redrives, released = Redrives(worker.ledger), (await look(worker, one)).flying
+    await redrives.put_back(one, list(released.values()))
+    assert (await look(worker, one)).flying == released
+    assert len(await redrives.next(one, 5)) == 1
+
+
+async def test_a_result_that_is_told_twice_counts_once(worker: Context, api: ScriptedApi) -> None:
+    """A command that is sent again after its answer was lost changes nothing."""
+    await dead_letters(worker, api, 2)
+    one = await start(worker)
+    redrives = Redrives(worker.ledger)
+    first = (await redrives.next(one, 1))[0]
+    told = [(first, Result(first.root, Outcome.SKIPPED, "it moved on"))]
+    assert [await redrives.end(one, told), await redrives.end(one, told)] == [1, 0]
+    assert (await look(worker, one)).counts["skipped"] == 1
+    assert len(await results(worker, one)) == 1
 
 
 async def test_the_rate_holds_however_often_workers_look(worker: Context, api: ScriptedApi) -> None:

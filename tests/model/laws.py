@@ -8,6 +8,7 @@ from tests.model.cluster import Cluster
 from tests.model.kinetic_world import FINAL, Run
 from tests.model.process import OPTIONS, Worker
 from worker.domain.lineage import Lineage, State
+from worker.ledger.groups import Group
 
 MOST_ROUNDS = 60
 UNFINISHED = (State.SCHEDULED, State.SUBMITTING, State.UNRESOLVED, State.RUNNING)
@@ -79,6 +80,7 @@ def check(cluster: Cluster) -> None:
         *cluster.complaints,
         *(each for lineage in lineages.values() for each in _wrong_with(cluster, lineage)),
         *_lost(cluster, lineages),
+        *_in_the_wrong_group(cluster, lineages),
         *_clones_that_nobody_counts(cluster, lineages),
     ]
     assert not wrong, "\n".join(wrong)
@@ -101,6 +103,17 @@ def _wrong_with(cluster: Cluster, lineage: Lineage) -> list[str]:
     if lineage.state is State.RECOVERED and runs[newest].status != "completed":
         wrong.append(f"{lineage.root} is called recovered, but {newest} is {runs[newest].status}")
     return wrong
+
+
+def _in_the_wrong_group(cluster: Cluster, lineages: dict[str, Lineage]) -> list[str]:
+    """What is counted and listed by groups is what the records say."""
+    should = {root: Group.of(each).field for root, each in lineages.items()}
+    found = {root: field for field, roots in cluster.ledger.groups().items() for root in roots}
+    return [
+        f"{root} is in the group {found.get(root)!r} instead of {should.get(root)!r}"
+        for root in sorted(should.keys() | found.keys())
+        if found.get(root) != should.get(root)
+    ]
 
 
 def _lost(cluster: Cluster, lineages: dict[str, Lineage]) -> list[str]:

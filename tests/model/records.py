@@ -42,6 +42,17 @@ class Records:
         roots = [key.rpartition(":")[2] for key in sorted(keys)]
         return {root: records.load(root, text) for root, text in zip(roots, texts, strict=True)}
 
+    def groups(self) -> dict[str, set[str]]:
+        """Return who is in each group by its index, and check that the hash counts as many."""
+        (counts,) = self._server.run([("HGETALL", self.keys.groups)])
+        fields = sorted(counts)
+        found = self._server.run([("ZRANGE", self.keys.group(field), 0, -1) for field in fields])
+        members = {field: set(each) for field, each in zip(fields, found, strict=True)}
+        assert {field: len(each) for field, each in members.items()} == {
+            field: int(count) for field, count in counts.items()
+        }
+        return members
+
     def chronicle(self) -> list[str]:
         """Return the ledger's own story, one line for each event."""
         (entries,) = self._server.run([("XRANGE", self.keys.events, "-", "+")])

@@ -127,7 +127,7 @@ def _ended(begun: Change, state: State, reason: str, dice: random.Random, now: d
     """Return the discovery of a lineage that is in a later state at once."""
     first = begun.after
     made = MOST_ATTEMPTS if reason == "attempts_used_up" else dice.randrange(MOST_ATTEMPTS)
-    attempts = tuple(_attempts(first, max(made, state in (State.RUNNING, State.RECOVERED)), state, dice))
+    attempts = tuple(_attempts(first, max(made, state in (State.RUNNING, State.RECOVERED)), state, dice, now))
     since = min((attempts[-1].ended_at or attempts[-1].accepted_at) if attempts else first.seen_at, now)
     in_doubt = state in (State.SUBMITTING, State.UNRESOLVED)
     after = replace(
@@ -145,18 +145,25 @@ def _ended(begun: Change, state: State, reason: str, dice: random.Random, now: d
     return Change(None, after, (*begun.events, *ends))
 
 
-def _attempts(lineage: Lineage, count: int, state: State, dice: random.Random) -> Iterator[Attempt]:
+def _attempts(
+    lineage: Lineage, count: int, state: State, dice: random.Random, now: datetime
+) -> Iterator[Attempt]:
+    waits = [4**number * dice.random() / 4 for number in range(1, count + 1)]
+    runs = [3 * dice.random() for _ in waits]
+    passed = (now - lineage.root_failed_at) / timedelta(minutes=1)
+    shrink = min(1.0, passed / (sum(waits) + sum(runs) + 1)) if count else 1.0  # nothing ends in the future
     of, at = lineage.root, lineage.root_failed_at
-    for number in range(1, count + 1):
-        at += timedelta(minutes=4**number * dice.random() / 4)
-        ended_at = at + timedelta(minutes=dice.random() * 3)
-        is_last = number == count
+    for wait, run in zip(waits, runs, strict=True):
+        at += timedelta(minutes=wait * shrink)
+        ended_at = at + timedelta(minutes=run * shrink)
+        is_last = wait is waits[-1]
         outcome = "completed" if state is State.RECOVERED and is_last else "failed"
-        runs = state is State.RUNNING and is_last
+        if state is State.RUNNING and is_last:
+            outcome = ""
         clone = _uuid(dice)
         yield Attempt(
-            clone, of, timedelta(minutes=4 ** (number - 1)), at, at + timedelta(seconds=1), "201", alive=True,
-            ended_at=None if runs else ended_at, outcome="" if runs else outcome,
+            clone, of, timedelta(minutes=wait), at, at + timedelta(milliseconds=1), "201", alive=True,
+            ended_at=ended_at if outcome else None, outcome=outcome,
         )  # fmt: skip
         of, at = clone, ended_at
 

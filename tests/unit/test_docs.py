@@ -52,6 +52,7 @@ def test_every_key_of_the_ledger_is_documented() -> None:
     assert missing == []
     of_workflows = [keys.runs("<workflow>"), keys.flight("<workflow>")]
     of_workflows += [keys.made_of("<workflow>"), keys.traffic_of("<workflow>")]
+    of_workflows += [keys.group("<group>"), f"{keys.returns(0).rpartition(':')[0]}:<hour>"]
     assert [key for key in of_workflows if key not in page] == []
 
 

@@ -38,6 +38,7 @@ COMMANDS = {
     "policy": "worker.cli.policy:policy",
     "breaker": "worker.cli.breaker:breaker",
     "serve": "worker.cli.serve:serve",
+    "alert": "worker.cli.alert:alert",
     "health": "worker.cli.health:health",
     "completion": "worker.cli.completion:completion",
 }
@@ -94,6 +95,7 @@ SUMMARIES = {
     "policy": "Explain which retry policy applies, or try another one on what is on record.",
     "breaker": "Show which workflows are held back for failing, and force one either way.",
     "serve": "Offer Prometheus metrics and health checks over HTTP.",
+    "alert": "Show what is wrong now and what people were told, or send a test message.",
     "health": "Answer a container's health check.",
     "completion": "Print what makes a shell complete commands, options and names.",
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.cli.errors import NO, WRONG, CommandError
-from worker.cli.export import Export, read_export
+from worker.cli.exports import Export, read_export
 from worker.cli.output import console, duration_option, echo_json, name, rough
 from worker.cli.session import settings, with_ledger
 from worker.domain.lineage import Lineage
@@ -37,7 +37,7 @@ NOTES = (
 @click.command("backtest")
 @click.option("--policy", "policy_file", metavar="FILE", help="A policy file; default: the policy in force.")
 @click.option(
-    "--from", "source", metavar="FILE", help="Records as JSON Lines, or as `list --json` prints them; "
+    "--from", "source", metavar="FILE", help="Records as `export` writes them, or `list --json`; "
     "default: the ledger.",
 )  # fmt: skip
 @click.option(
@@ -57,8 +57,8 @@ def backtest_command(
     Examples:
       kinetic-retry policy backtest --policy new.toml --since 7d
       RETRY_STRIKES=2 kinetic-retry policy backtest
-      kinetic-retry list --limit 100000 --json >failures.json
-      kinetic-retry policy backtest --policy new.toml --from failures.json
+      kinetic-retry export --since 30d --out failures.jsonl
+      kinetic-retry policy backtest --policy new.toml --from failures.jsonl
     """
     from worker.replay.backtest import backtest
 

@@ -1,108 +1,112 @@
-"""Reads exported records of lineages. Says which lines are none; never shows what is in them."""
+"""`export`: lineages and their outcomes for a period, in a file or a pipe."""
 
 from __future__ import annotations
 
-import json
+import os
+import sys
+import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TextIO
 
-from worker.cli.errors import WRONG, CommandError
-from worker.domain.lineage import Lineage
+import click
+
+from worker.cli.errors import NO, WRONG, CommandError
+from worker.cli.exports import write_csv, write_csv_head, write_jsonl
+from worker.cli.filters import Chosen, filter_options
+from worker.cli.output import echo_json
+from worker.cli.session import settings, with_ledger
 from worker.domain.text import clean_text
-from worker.ledger import LedgerFormatError, records
+from worker.ledger import Ledger
+from worker.ledger.reports import Reports
+from worker.ledger.sweep import Sweep
 
-LONGEST_LINE = 1_048_576
-LARGEST_ARRAY = 1 << 30
-MOST_LINEAGES = 1_000_000
+JSONL, CSV = "jsonl", "csv"
 
 
-@dataclass(slots=True)
-class Export:
-    """What a file gave.
+@click.command()
+@filter_options()
+@click.option(
+    "--out",
+    metavar="FILE",
+    help="Into this file, which appears when it is complete. Default: standard output.",
+)
+@click.option(
+    "--format", "form", type=click.Choice([JSONL, CSV]), help="Default: by the name of the file, else jsonl."
+)
+@click.option("--json", "as_json", is_flag=True, help="Say what was written as an object; it needs --out.")
+def export(chosen: Chosen, out: str | None, form: str | None, *, as_json: bool) -> None:
+    """Write lineages and what became of them, the oldest first: each once, whatever moves meanwhile.
 
-    Attributes:
-        lineages: by root; of two records of one the newer counts.
-        odd: numbers of the lines that are no record, and why.
+    The period is that in which they came into their state: for those that have ended, when they ended. JSON
+    Lines hold whole records (docs/ledger.md) and are what `policy backtest --from` reads; CSV has a line with
+    the outcome of each, for spreadsheets. No payload is in either.
+
+    \b
+    Examples:
+      kinetic-retry export --since 7d --out week.csv
+      kinetic-retry export --state exhausted --since 2026-03-01 --until 2026-04-01 --out march.jsonl
+      kinetic-retry export --workflow 'Eligibility*' | jq .reason
     """
+    if as_json and out is None:
+        raise click.UsageError(
+            "--json says what was written to a file: add --out, or leave it out for JSON Lines"
+        )
+    chosen_form = form or (CSV if out and out.casefold().endswith(".csv") else JSONL)
+    config = settings()
 
-    lineages: dict[str, Lineage] = field(default_factory=dict)
-    odd: list[tuple[int, str]] = field(default_factory=list)
+    async def work(ledger: Ledger, file: TextIO) -> tuple[int, int]:
+        began = await Reports(ledger).now()
+        sweep, count = Sweep(ledger, chosen.at(began), began), 0
+        if chosen_form == CSV:
+            write_csv_head(file)
+        async for lineages in sweep.batches():
+            (write_csv if chosen_form == CSV else write_jsonl)(file, lineages)
+            count += len(lineages)
+        file.flush()
+        return count, sweep.unreadable
+
+    with _opened(out) as file:
+        count, unreadable = with_ledger(lambda ledger: work(ledger, file), config)
+    if as_json:
+        echo_json({"lineages": count, "unreadable": unreadable, "format": chosen_form, "file": out})
+    elif out is not None:
+        click.echo(f"{count} lineages written to {clean_text(out, 200)}", err=True)
+    if unreadable:
+        raise CommandError(f"{unreadable} records cannot be read by this version, and are left out", NO)
 
 
-def read_export(path: Path) -> Export:
-    """Return the records of a file; lines that are none are counted."""
-    export = Export()
+@contextmanager
+def _opened(out: str | None) -> Iterator[TextIO]:
+    """Open what is written to; a file appears under its name only when it is complete."""
+    if out is None:
+        yield sys.stdout
+        return
+    path = Path(out)
     try:
-        with path.open("rb") as file:
-            first = file.read(1)
-            file.seek(0)
-            entries = _array(file.read(LARGEST_ARRAY)) if first == b"[" else _lines_of(file)
-            for number, entry in entries:
-                _take(export, number, entry)
-                if len(export.lineages) >= MOST_LINEAGES:
-                    break
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
-        reason = (error.strerror or "it cannot be opened").lower()
-    except ValueError:
-        reason = "it begins like an array, and is no JSON"
-    else:
-        return export
-    raise CommandError(f"cannot read {clean_text(str(path), 200)!r}: {reason}", WRONG) from None
-
-
-def _array(text: bytes) -> Iterator[tuple[int, Any]]:
+        raise _refused(out, error) from None
     try:
-        yield from enumerate(json.loads(text), 1)
-    except RecursionError:
-        raise ValueError from None
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            yield file
+        Path(name).chmod(0o666 & ~_umask())
+        Path(name).replace(path)
+    except OSError as error:
+        raise _refused(out, error) from None
+    finally:
+        with suppress(OSError):
+            Path(name).unlink()  # it is not there any more when it got its name
 
 
-def _lines_of(file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    number = 0
-    while line := file.readline(LONGEST_LINE + 1):
-        number += 1
-        whole = len(line) <= LONGEST_LINE
-        while not line.endswith(b"\n") and (rest := file.readline(LONGEST_LINE)):
-            line = rest
-        if not whole:
-            yield number, ValueError("longer than 1 MiB")
-        elif line.strip():
-            try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError):
-                yield number, ValueError("not JSON")
+def _refused(out: str, error: OSError) -> CommandError:
+    why = (error.strerror or "it cannot be written").lower()
+    return CommandError(f"cannot write {clean_text(out, 200)!r}: {why}", WRONG)
 
 
-def _take(export: Export, number: int, entry: Any) -> None:
-    """Add a record, or why it is none. Never what it holds: nobody knows what that is."""
-    if isinstance(entry, ValueError):
-        export.odd.append((number, str(entry)))
-        return
-    root = entry.get("root") if isinstance(entry, dict) else None
-    if not isinstance(root, str) or not root:
-        export.odd.append((number, "no object with a root"))
-        return
-    try:
-        lineage = _checked(records.load(root, json.dumps(entry)))
-    except LedgerFormatError:
-        export.odd.append((number, "no lineage's record, or of a newer worker"))
-    except (AttributeError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        export.odd.append((number, "no lineage's record"))
-    else:
-        known = export.lineages.get(root)
-        if known is None or known.version <= lineage.version:
-            export.lineages[root] = lineage
-
-
-def _checked(lineage: Lineage) -> Lineage:
-    """Return it when what is replayed has the right types: a hand-made file may say anything."""
-    texts = (lineage.workflow, lineage.workflow_name, lineage.reason)
-    if not all(isinstance(each, str) for each in texts) or not isinstance(lineage.version, int):
-        raise TypeError
-    if not all(isinstance(each.outcome, str) for each in lineage.attempts):
-        raise TypeError
-    if lineage.signature and not lineage.signature.same_as(lineage.signature):  # compares all of its numbers
-        raise TypeError
-    return lineage
+def _umask() -> int:
+    """Return what permissions new files are to lack; there is no way to ask without setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from worker.cli.exports import as_json
 from worker.cli.filters import Chosen, filter_options
 from worker.cli.output import ago, console, name
 from worker.cli.session import settings, with_ledger
@@ -17,7 +17,7 @@ from worker.cli.status import COLOURS
 from worker.cli.workflows import WAITING_FOR
 from worker.domain.lineage import Lineage, State
 from worker.domain.policy import PolicyBook
-from worker.ledger import Ledger, records
+from worker.ledger import Ledger
 from worker.ledger.listing import READ_AT_ONCE, By, Cursor, Filter, Listing, Page, UngroupedError
 from worker.ledger.reports import Reports
 
@@ -210,7 +210,7 @@ async def _print_lines(batches: AsyncIterator[Batch], wanted: Wanted) -> None:
     if as_array:
         click.echo("[", nl=False)
     async for batch in batches:
-        lines = batch.roots if wanted.form == "uuids" else [_as_json(each) for each in batch.lineages]
+        lines = batch.roots if wanted.form == "uuids" else [as_json(each) for each in batch.lineages]
         if lines and as_array:
             click.echo(("\n" if first else ",\n") + ",\n".join(lines), nl=False)
         elif lines:
@@ -220,10 +220,6 @@ async def _print_lines(batches: AsyncIterator[Batch], wanted: Wanted) -> None:
         click.echo("]" if first else "\n]")
     elif place:
         click.echo(f"there are more: --after {place}", err=True)
-
-
-def _as_json(lineage: Lineage) -> str:
-    return f'{{"root":{json.dumps(lineage.root)},{records.dump(lineage, "")[1:]}'
 
 
 async def _print_table(

@@ -23,7 +23,7 @@ from worker.domain.lineage import Lineage, State
 from worker.domain.policy import PolicyBook, may_start
 from worker.domain.text import clean_text
 from worker.ledger import Ledger
-from worker.ledger.gate import Halt
+from worker.ledger.gate import GateState
 from worker.ledger.reports import Reports
 
 ASKS_FROM = 21
@@ -61,7 +61,7 @@ class Now:
     """What holds retry calls up at this moment, for the words about them."""
 
     at: datetime
-    halt: Halt | None
+    gate: GateState
     paused: Mapping[str, Breaker]
     policies: PolicyBook
 
@@ -195,7 +195,7 @@ def _uuids(words: tuple[str, ...]) -> list[str]:
 async def _now(ledger: Ledger, policies: PolicyBook) -> Now:
     summary = await Reports(ledger).summary()  # brings the time of the Redis server as well
     paused = paused_workflows(summary.breakers, summary.now)
-    return Now(summary.now, summary.gate.halt, paused, policies)
+    return Now(summary.now, summary.gate, paused, policies)
 
 
 async def _say_what_comes(ordering: Ordering, uuids: list[str]) -> None:
@@ -260,12 +260,15 @@ def _scheduled(lineage: Lineage, now: Now) -> str:
     if objection:
         return f"its policy, as it is known here, allows no further attempt: {objection.detail}; see `retry`"
     breaker = now.paused.get(lineage.workflow)
-    if now.halt:
-        by = clean_text(f"{now.halt.by}: {now.halt.why}", 300)
-        return f"{words}, but not before the pause of everything ends, {ends(now.halt.until, now.at)} ({by})"
+    halt, closed = now.gate.halt, now.gate.closed
+    if halt:
+        by = clean_text(f"{halt.by}: {halt.why}", 300)
+        return f"{words}, but not before the pause of everything ends, {ends(halt.until, now.at)} ({by})"
     if breaker:
         end = ends(breaker.forced_until, now.at)
         return f"{words}, but not before the pause of its workflow ends, {end} ({breaker.detail})"
+    if closed:
+        return f"{words}, but not before the API answers again: {closed.value} ({now.gate.reason})"
     return words
 
 

@@ -24,9 +24,11 @@ from worker.cli.redrive_watch import follow
 from worker.cli.redriving import Preview
 from worker.cli.session import settings, with_ledger
 from worker.domain.lineage import State
-from worker.domain.redrive import Outcome, Plan
+from worker.domain.redrive import Outcome
+from worker.domain.redrive_plan import Plan
 from worker.ledger import Ledger
-from worker.ledger.redrives import Redrive, Redrives
+from worker.ledger.redrive_records import Redrive
+from worker.ledger.redrives import Redrives
 from worker.ledger.reports import Reports
 
 NO_WORKER_FOR = timedelta(seconds=30)

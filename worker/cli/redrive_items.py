@@ -10,7 +10,8 @@ from typing import Any
 from worker.cli.output import iso
 from worker.domain.redrive import Outcome
 from worker.ledger import Ledger
-from worker.ledger.redrives import Redrive, Redrives
+from worker.ledger.redrive_records import Redrive
+from worker.ledger.redrives import Redrives
 
 UNDER_WAY, PENDING = "under_way", "pending"
 DONE = tuple(each.value for each in Outcome)

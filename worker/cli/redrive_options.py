@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from worker.cli.filters import filter_options
 from worker.cli.person import Person
 from worker.cli.redriving import DEAD
-from worker.domain.redrive import Plan
+from worker.domain.redrive_plan import Plan
 
 Command = Callable[..., Any]
 _RATE = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?:/(?P<per>[smh]))?")

@@ -9,7 +9,7 @@ from typing import Any
 from worker.cli.output import clock, iso, name, rough
 from worker.cli.redrive_view import MOST_CHARS, lineages, stops, terms
 from worker.cli.redriving import Preview, Row
-from worker.domain.redrive import Plan
+from worker.domain.redrive_plan import Plan
 
 MOST_ROWS = 20
 

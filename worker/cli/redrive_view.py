@@ -10,9 +10,10 @@ from worker.cli.filters import Chosen
 from worker.cli.output import clock, iso, name, rough
 from worker.cli.redrive_items import Entry
 from worker.cli.redrive_options import rate
-from worker.domain.redrive import WINDOW, Phase, Plan, Status
+from worker.domain.redrive import WINDOW, Phase, Status
+from worker.domain.redrive_plan import Plan
 from worker.domain.text import clean_text
-from worker.ledger.redrives import Redrive
+from worker.ledger.redrive_records import Redrive
 
 COLOURS = {
     Status.RUNNING: "cyan",

@@ -17,7 +17,7 @@ from worker.cli.output import console
 from worker.cli.session import with_ledger
 from worker.domain.redrive import Status
 from worker.ledger import Ledger
-from worker.ledger.redrives import Redrive
+from worker.ledger.redrive_records import Redrive
 
 if TYPE_CHECKING:
     from collections.abc import Callable

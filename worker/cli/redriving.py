@@ -17,28 +17,20 @@ from worker.cli.errors import NO, CommandError
 from worker.cli.person import Person
 from worker.domain import orders
 from worker.domain.lineage import Lineage, State
-from worker.domain.redrive import (
-    MOST_ITEMS,
-    Phase,
-    Plan,
-    Standing,
-    Status,
-    expected,
-    first_phase,
-    in_order,
-    resumed,
-)
+from worker.domain.redrive import Status, begun, said
+from worker.domain.redrive_plan import MOST_ITEMS, Plan, expected, in_order
 from worker.domain.redriven import Chosen, paused_by
 from worker.domain.text import clean_text
 from worker.ledger import Ledger
 from worker.ledger.gate import GateState
 from worker.ledger.groups import Group
 from worker.ledger.listing import By, Filter, Found, Listing
-from worker.ledger.redrives import Redrive, Redrives
+from worker.ledger.redrive_records import Redrive
+from worker.ledger.redrives import Redrives
 
 DEAD = (State.EXHAUSTED, State.REJECTED, State.CANCELLED)
 """States that can be redriven: of the first alone unless told otherwise."""
-LOOKED_AT = 500
+LOOKED_AT = 300
 """Records read for a plan, the oldest: they tell what would be skipped, and how long a run takes."""
 PAGE = 5000
 TRIES = 3
@@ -94,7 +86,7 @@ async def preview(ledger: Ledger, wanted: Filter, terms: Plan) -> Preview:
     counts, names = await listing.counts(wanted), await listing.names()
     breakers = await ledger.workflows.breakers()
     paused = {workflow: why for workflow, each in breakers.items() if (why := paused_by(each, now))}
-    rows = tuple(_row(group, count, names, paused) for group, count in counts)
+    rows = _rows(counts, names, paused)
     oldest = await listing.find(wanted, by=By.OLDEST, limit=LOOKED_AT)
     lineages = [each for each in await listing.read(oldest) if each.workflow not in paused]
     skipped = Counter(filter(None, map(orders.why_not_retry, lineages)))
@@ -126,8 +118,7 @@ async def start(ledger: Ledger, wanted: Filter, terms: Plan) -> Redrive:
     redrives, now = Redrives(ledger), ledger.clock.now()
     plan = replace(terms, id=secrets.token_hex(3), total=len(chosen), started_at=now)
     await redrives.add(plan.id, chosen)
-    standing = Standing(Status.RUNNING, first_phase(plan), now, by=plan.by, why=plan.why)
-    if not await redrives.begin(plan, standing):
+    if not await redrives.begin(plan, begun(plan)):
         raise CommandError("the redrive could not be begun: somebody took its items away; try again", NO)
     return (await redrives.load([plan.id]))[0]
 
@@ -186,20 +177,7 @@ async def _say(ledger: Ledger, wanted: str, person: Person, to: Status) -> Redri
         if one.standing.status not in _FROM[to]:
             raise CommandError(_refusal(one, faster=one.standing.version != first.standing.version), NO)
         now = ledger.clock.now()
-        standing = (
-            resumed(one.standing, one.plan, by=person.by, why=person.why, now=now)
-            if to is Status.RUNNING
-            else Standing(
-                to,
-                one.standing.phase,
-                now,
-                version=one.standing.version + 1,
-                round=one.standing.round,
-                told=f"redrive_{to}",
-                by=person.by,
-                why=person.why,
-            )
-        )
+        standing = said(one.standing, one.plan, to, by=person.by, why=person.why, now=now)
         if await redrives.move(one, standing, drops=to is Status.CANCELLED):
             return (await redrives.load([one.plan.id]))[0]
         one = await find(ledger, one.plan.id)
@@ -239,10 +217,16 @@ async def _all_of(ledger: Ledger, wanted: Filter) -> AsyncIterator[Found]:
             return
 
 
-def _row(group: Group, count: int, names: Mapping[str, str], paused: Mapping[str, str]) -> Row:
-    workflow = group.workflow
-    name = names.get(workflow, workflow)
-    return Row(workflow, name, group.state, group.reason, count, paused.get(workflow, ""))
+def _rows(
+    counts: Sequence[tuple[Group, int]], names: Mapping[str, str], paused: Mapping[str, str]
+) -> tuple[Row, ...]:
+    alike: Counter[tuple[str, State, str]] = Counter()
+    for group, count in counts:
+        alike[group.workflow, group.state, group.reason] += count
+    return tuple(
+        Row(workflow, names.get(workflow, workflow), state, reason, count, paused.get(workflow, ""))
+        for (workflow, state, reason), count in alike.most_common()
+    )
 
 
 def _typical(lineages: Sequence[Lineage]) -> timedelta | None:
@@ -262,8 +246,3 @@ def _alike(skipped: Mapping[str, int]) -> dict[str, int]:
         words = ("…" if len(word) >= 32 and "-" in word else word for word in why.split())  # noqa: PLR2004  # a uuid
         counted[" ".join(words)] += count
     return dict(counted.most_common())
-
-
-def phase_in_words(one: Redrive) -> str:
-    """Return what a redrive is at."""
-    return "canary" if one.standing.phase is Phase.CANARY else "the rest"

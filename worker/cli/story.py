@@ -159,6 +159,7 @@ def _person_decided(facts: Facts) -> str:
         "not_delivered": "that the call made no clone",
         "stands_alone": "that it is a failure of its own, to be retried",
         "retry": "that it is retried now, whatever its policy says",
+        "redrive": "that it is redriven",
         "hold": "that it is held",
         "release": "that it goes on",
         "cancel": "that no further attempt is made",

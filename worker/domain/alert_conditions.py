@@ -73,11 +73,11 @@ def redis_away(since: datetime, after: timedelta, detail: str) -> Wrong:
     """Return the condition that only a process outside Redis can see."""
     body = (
         f"{safe(detail, 300)}\n"
-        "Next: nothing is sent and no failure is noticed until Redis answers again; nothing is lost, and the "
+        "Next: nothing is sent and no failure is noticed until Redis is back; nothing is lost, and the "
         "workers go on by themselves.\n"
         "What you can do: see that Redis is up and reachable, then kinetic-retry check"
     )
-    return Wrong("redis", since, "Redis, where the ledger is, does not answer", body, after=after)
+    return Wrong("redis", since, "Redis, where the ledger is, cannot be used", body, after=after)
 
 
 def _no_tick(found: Situation, rules: Rules) -> Iterator[Wrong]:
@@ -91,10 +91,10 @@ def _no_tick(found: Situation, rules: Rules) -> Iterator[Wrong]:
     body = (
         "No worker has finished a job since then: beat is down, or every worker is, or they cannot reach the "
         "broker.\n"
-        "Next: due retries wait and failures go unnoticed until a worker is back; none is lost or made twice.\n"
+        "Next: due retries wait and failures go unnoticed until one is back; none is lost or made twice.\n"
         "What you can do:\n"
-        "  see that worker and beat run (docker compose ps, systemctl status, kubectl get pods), and read their "
-        "last log lines\n"
+        "  see that worker and beat run (docker compose ps, systemctl status, kubectl get pods), and read "
+        "their last log lines\n"
         "  kinetic-retry status\n"
         "  kinetic-retry check"
     )
@@ -115,8 +115,8 @@ def _gate(found: Situation, rules: Rules) -> Iterator[Wrong]:
         what = "the API does not answer" if found.down else "the API asks to be left alone (429 or 503)"
         body = (
             f"{what[0].upper()}{what[1:]} ({said or 'no reason given'}).\n"
-            "Next: due retries wait; the worker tries by itself and then lets them go step by step. No attempt is "
-            "spent.\n"
+            "Next: due retries wait; the worker tries by itself and then lets them go step by step. No "
+            "attempt is spent.\n"
             "What you can do: see whether Kinetic is up, and kinetic-retry status"
         )
         yield Wrong("gate", since, f"no retry leaves: {what}", body, Severity.WARNING, rules.gate_after,
@@ -125,7 +125,7 @@ def _gate(found: Situation, rules: Rules) -> Iterator[Wrong]:
 
 def _unread(found: Situation, rules: Rules) -> Iterator[Wrong]:
     closed = found.suspended or found.down or found.throttled
-    if found.listed_at is None or closed:
+    if found.listed_at is None or rules.unread_after is None or closed:
         return
     since = max(found.listed_at, found.seeing_since)
     if found.now - since < rules.unread_after:

@@ -15,7 +15,7 @@ from worker.domain.text import clean_text
 NAME_CHARS = 80
 TITLE_CHARS = 160
 MOST_LISTED = 20
-_DEFUSED = str.maketrans({"@": "(at)", "<": "‹", ">": "›", "`": "'"})
+_DEFUSED = str.maketrans({"@": "(at)", "<": "(", ">": ")", "`": "'"})
 """`@everyone`, `<!channel>`: somebody's workflow name must not wake the whole company."""
 _WHAT = {
     Kind.DEAD: ("dead letter", "dead letters"),
@@ -123,7 +123,7 @@ def safe(text: str, limit: int = NAME_CHARS) -> str:
     """Return untrusted text as one line that no chat takes for a mention or markup.
 
     >>> safe("hi @everyone <!channel>")
-    'hi (at)everyone ‹!channel›'
+    'hi (at)everyone (!channel)'
     """
     return clean_text(clean_text(text, limit).translate(_DEFUSED), 2 * limit)
 
@@ -170,7 +170,11 @@ def _commands(each: Gathered) -> list[str]:
     whose = f" --workflow {safe(each.workflow)}" if each.workflow else ""
     one = f"kinetic-retry show {safe(each.first[0])}" if each.first else "kinetic-retry status"
     if each.kind is Kind.HELD:
-        return [one, f"kinetic-retry list --state held{whose}", "kinetic-retry resolve (or release, cancel) UUID"]
+        return [
+            one,
+            f"kinetic-retry list --state held{whose}",
+            "kinetic-retry resolve (or release, cancel) UUID",
+        ]
     state = "exhausted" if each.kind is Kind.DEAD else "rejected"
     redrive = f"kinetic-retry redrive{whose}" + ("" if each.kind is Kind.DEAD else " --state rejected")
     return [one, f"kinetic-retry list --state {state}{whose}", f"{redrive}   (shows a plan first)"]

@@ -39,7 +39,7 @@ GATHER_BEHIND = timedelta(minutes=1)
 MOST_AT_ONCE = 10
 """Messages about lineages in one window; of what is beyond, the last of them is a summary."""
 MOST_WAITING = 50
-"""Messages that were not delivered yet. Beyond that lineages are gathered on: counted, not lost."""
+"""Messages that nobody has yet. Beyond that lineages are gathered on: counted, not lost."""
 SETTLED_AFTER = timedelta(seconds=15)
 """A condition that was not met for so long is over; one that comes and goes is one."""
 
@@ -80,7 +80,7 @@ class Rules:
         repeat: how often something that stays wrong is said again.
         gate_after: how long the API may be down before somebody hears of it.
         tick_after: how long no worker may give a sign of life.
-        unread_after: how long the list of executions may go unread.
+        unread_after: how long the list of executions may go unread; None where there is none.
         link: template of a link to an execution; "" for none.
         name: of this installation: its namespace.
     """
@@ -89,7 +89,7 @@ class Rules:
     repeat: timedelta = timedelta(hours=4)
     gate_after: timedelta = timedelta(minutes=10)
     tick_after: timedelta = timedelta(seconds=20)
-    unread_after: timedelta = timedelta(minutes=10)
+    unread_after: timedelta | None = timedelta(minutes=10)
     link: str = ""
     name: str = "kinetic-retry"
 
@@ -113,7 +113,8 @@ class Gathered:
     Attributes:
         first: executions, the first few.
         begun_at, newest_at: when the first and the newest of them happened; None while there is none.
-        told_at: when the last message about this workflow was made: a window is open; None when there was none.
+        told_at: when the last message about this workflow was made, which opened a window; None when there
+            was none.
     """
 
     kind: Kind
@@ -198,6 +199,7 @@ class Memory:
         turned_at: when somebody looked last.
         seeing_since: from then on somebody has been looking all the time.
         serve_at: when a `serve` process looked last; None when there is none, or it took its leave.
+        listed_at: when the list of executions was read last; None when it never was.
         gathered: by kind and workflow.
         open: by key.
         outbox: what was not delivered everywhere, oldest first.
@@ -211,6 +213,7 @@ class Memory:
     turned_at: datetime
     seeing_since: datetime
     serve_at: datetime | None = None
+    listed_at: datetime | None = None
     gathered: dict[str, Gathered] = field(default_factory=dict)
     open: dict[str, Open] = field(default_factory=dict)
     outbox: list[Message] = field(default_factory=list)
@@ -232,11 +235,12 @@ def hear(memory: Memory, sightings: Iterable[Sighting]) -> None:
         kind = KINDS.get(seen.event)
         if kind is None or seen.reason in INTENDED:
             continue
-        key = f"{kind} {seen.workflow}"
-        if key not in memory.gathered and len(memory.gathered) >= MOST_GROUPS:
-            key, seen = f"{kind} ", _of_no_workflow(seen)
+        workflow, name = seen.workflow, seen.workflow_name
+        if f"{kind} {workflow}" not in memory.gathered and len(memory.gathered) >= MOST_GROUPS:
+            workflow = name = ""
+        key = f"{kind} {workflow}"
         if key not in memory.gathered:
-            memory.gathered[key] = Gathered(kind, seen.workflow, seen.workflow_name)
+            memory.gathered[key] = Gathered(kind, workflow, name)
         memory.gathered[key].add(seen)
 
 
@@ -256,7 +260,8 @@ def take_due(
     _close_windows(memory, rules, now)
     due = [each for each in memory.gathered.values() if _is_due(each, rules, now, behind=behind)]
     due.sort(key=lambda each: (-each.count, each.kind, each.workflow))
-    left = min(MOST_AT_ONCE - memory.window_said, MOST_WAITING - len(memory.outbox))
+    waiting = sum(not memory.delivered.get(each.id) for each in memory.outbox)
+    left = min(MOST_AT_ONCE - memory.window_said, MOST_WAITING - waiting)
     if not due or left <= 0:
         return [], []
     memory.window_since = memory.window_since or now
@@ -296,10 +301,6 @@ def follow(
             if known.told_at:
                 over.append((key, known))
     return tell, over
-
-
-def _of_no_workflow(seen: Sighting) -> Sighting:
-    return Sighting(seen.event, seen.at, seen.execution, "", "", seen.reason)
 
 
 def _is_due(each: Gathered, rules: Rules, now: datetime, *, behind: bool) -> bool:

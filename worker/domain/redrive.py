@@ -2,29 +2,34 @@
 
 Owns how it goes: a canary of a few lineages, all judged before anything else goes; then the rest, at a rate
 and with only so many under way, until too many of the newest failed again. What was not released then stays
-as it was. Knows nothing of how that is stored, nor of what becomes of a single lineage (`redriven`).
+as it was. Its terms are a `redrive_plan`. Knows nothing of how that is stored, nor of what becomes of a
+single lineage (`redriven`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
-from itertools import chain, zip_longest
+
+from worker.domain.redrive_plan import Plan
 
 WINDOW = 20
 """Newest outcomes by which it is judged once the canary has passed."""
 ENOUGH = 5
 """Outcomes that it takes at least to stop it then."""
 RELEASED_AT_ONCE = 100
-MOST_ITEMS = 100_000
-"""Of one redrive: its items are kept beside the lineages themselves."""
-CANARY_RESERVE = 4
-"""Times the canary that are put in front, alternating between workflows: some are skipped in their turn."""
-_BURST = timedelta(seconds=2)
-"""Of the rate, that may leave at once: turns come about once a second, and a late one is made up for."""
+_EVENTS = {
+    "started": "redrive_started",
+    "canary_passed": "redrive_canary_passed",
+    "stopped": "redrive_stopped",
+    "paused": "redrive_paused",
+    "resumed": "redrive_resumed",
+    "cancelled": "redrive_cancelled",
+    "finished": "redrive_finished",
+}
 
 
 class Status(StrEnum):
@@ -71,52 +76,6 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What a person asked for; never changes.
-
-    Attributes:
-        id: names it.
-        by, why: who, and their words.
-        chosen: which lineages, in words.
-        total: how many those were when it began.
-        canary: how many are tried first; 0 = none.
-        rate: releases per second at most.
-        stop_share: it stops when more than this share failed again; 1 = never.
-        in_flight: released lineages without an outcome, at most.
-    """
-
-    id: str
-    by: str
-    why: str
-    chosen: str
-    total: int
-    started_at: datetime
-    canary: int = 5
-    rate: float = 1.0
-    stop_share: float = 0.5
-    in_flight: int = 20
-
-    def __post_init__(self) -> None:
-        """Refuse what would never go, or never end."""
-        if not (self.canary >= 0 and self.in_flight >= 1 and 0 <= self.stop_share <= 1):
-            raise ValueError("takes a canary of 0 or more, 1 or more in flight, and a share between 0 and 1")
-        if not (math.isfinite(self.rate) and self.rate > 0):
-            raise ValueError("takes a rate above zero")
-
-    @property
-    def burst(self) -> int:
-        """How many may be released at once."""
-        return max(1, math.ceil(self.rate * _BURST.total_seconds()))
-
-    def tokens(self, left: float | None, since: datetime | None, now: datetime) -> float:
-        """Return how many may be released now, when `left` were at `since`; None before the first."""
-        if left is None or since is None:
-            return float(self.burst)
-        passed = max(timedelta(0), now - since)
-        return min(float(self.burst), left + passed.total_seconds() * self.rate)
-
-
-@dataclass(frozen=True, slots=True)
 class Standing:
     """Where a redrive stands, and who or what brought it there.
 
@@ -133,7 +92,7 @@ class Standing:
     since: datetime
     version: int = 1
     round: int = 1
-    told: str = "redrive_started"
+    told: str = ""
     by: str = ""
     why: str = ""
 
@@ -181,7 +140,6 @@ class Move:
 
     status: Status
     phase: Phase
-    told: str
     why: str
 
 
@@ -190,18 +148,17 @@ def step(plan: Plan, standing: Standing, tally: Tally) -> Release | Wait | Move:
     if standing.status is not Status.RUNNING:
         return Wait()
     if not tally.pending and not tally.flying:
-        why = "every item has its outcome"
-        return Move(Status.FINISHED, standing.phase, "redrive_finished", why)
+        return Move(Status.FINISHED, standing.phase, "every item has its outcome")
     canary = standing.phase is Phase.CANARY
     stopped = _canary_failed(plan, tally) if canary else _too_many_failed(plan, tally)
     if stopped:
-        return Move(Status.STOPPED, standing.phase, "redrive_stopped", stopped)
+        return Move(Status.STOPPED, standing.phase, stopped)
     room = plan.in_flight - tally.flying
     if canary:
         missing = plan.canary - len(tally.recent)
         if missing <= 0 or (not tally.pending and not tally.of_round):
             why = f"{sum(tally.recent)} of {len(tally.recent)} canaries recovered"
-            return Move(Status.RUNNING, Phase.REST, "redrive_canary_passed", why)
+            return Move(Status.RUNNING, Phase.REST, why)
         room = min(room, missing - tally.of_round)
     count = min(room, tally.pending, math.floor(tally.tokens), RELEASED_AT_ONCE)
     return Release(count) if count > 0 else Wait()
@@ -223,50 +180,31 @@ def _too_many_failed(plan: Plan, tally: Tally) -> str:
     return f"{failed} of the last {judged} failed again, more than {plan.stop_share:.0%}"
 
 
-def resumed(standing: Standing, plan: Plan, *, by: str, why: str, now: datetime) -> Standing:
-    """Return it going on: where it was if it was paused, with a new canary if it had stopped by itself."""
-    anew = standing.status is Status.STOPPED
-    return Standing(
-        Status.RUNNING,
-        first_phase(plan) if anew else standing.phase,
-        now,
-        version=standing.version + 1,
-        round=standing.round + anew,
-        told="redrive_resumed",
-        by=by,
-        why=why,
-    )
+def begun(plan: Plan) -> Standing:
+    """Return where a redrive stands when it begins."""
+    told = _EVENTS["started"]
+    return Standing(Status.RUNNING, first_phase(plan), plan.started_at, told=told, by=plan.by, why=plan.why)
+
+
+def moved(standing: Standing, move: Move, now: datetime) -> Standing:
+    """Return where it stands after it moved by itself."""
+    told = _EVENTS["canary_passed" if move.status is Status.RUNNING else move.status.value]
+    version = standing.version + 1
+    return Standing(move.status, move.phase, now, version, standing.round, told, why=move.why)
+
+
+def said(standing: Standing, plan: Plan, to: Status, *, by: str, why: str, now: datetime) -> Standing:
+    """Return where it stands at a person's word.
+
+    Resumed it goes on where it was, with a new canary if it had stopped by itself.
+    """
+    resumes = to is Status.RUNNING
+    anew = resumes and standing.status is Status.STOPPED
+    phase = first_phase(plan) if anew else standing.phase
+    told = _EVENTS["resumed" if resumes else to.value]
+    return Standing(to, phase, now, standing.version + 1, standing.round + anew, told, by, why)
 
 
 def first_phase(plan: Plan) -> Phase:
     """Return what a redrive begins with."""
     return Phase.CANARY if plan.canary else Phase.REST
-
-
-def in_order(
-    by_workflow: Mapping[str, Iterable[str]], oldest_first: Iterable[str], canary: int
-) -> Iterator[str]:
-    """Yield items in the order of their release: first of each workflow in turn, then the oldest first.
-
-    >>> list(in_order({"v": ["1", "2", "3"], "w": ["4"]}, ["1", "2", "3", "4"], canary=0))
-    ['1', '2', '3', '4']
-    >>> list(in_order({"v": ["1", "2", "3"], "w": ["4"]}, ["1", "2", "3", "4"], canary=1))
-    ['1', '4', '2', '3']
-    """
-    in_turn = chain.from_iterable(zip_longest(*by_workflow.values()))
-    first = [each for each in in_turn if each is not None][: canary * CANARY_RESERVE]
-    yield from first
-    taken = set(first)
-    yield from (each for each in oldest_first if each not in taken)
-
-
-def expected(plan: Plan, items: int, typical: timedelta | None) -> timedelta:
-    """Return how long so many items take at least: by the rate, by what may be under way, and for the canary.
-
-    `typical` is how long a run takes; None when nobody knows.
-    """
-    run = typical or timedelta(0)
-    at_the_rate = timedelta(seconds=max(0, items - plan.burst) / plan.rate)
-    at_the_bound = run * math.ceil(items / plan.in_flight)
-    canary = run if 0 < plan.canary < items else timedelta(0)
-    return canary + max(at_the_rate + run, at_the_bound)

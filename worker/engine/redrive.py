@@ -16,13 +16,14 @@ from datetime import datetime
 from worker.domain import orders, redriven
 from worker.domain.breaker import Breaker
 from worker.domain.lineage import Lineage
-from worker.domain.redrive import Move, Outcome, Release, Standing, Status, step
+from worker.domain.redrive import Move, Outcome, Release, Status, moved, step
 from worker.domain.redriven import Chosen, Item, Result
 from worker.domain.transitions import by_person
 from worker.engine.context import TURN_LEASE, Context
 from worker.ledger import LedgerFormatError, Turn
 from worker.ledger import Outcome as Commit
-from worker.ledger.redrives import Redrive, Redrives
+from worker.ledger.redrive_records import Redrive
+from worker.ledger.redrives import Redrives
 
 JOB = "redrive"
 LOOKED_AHEAD = 100
@@ -90,7 +91,7 @@ class _Turn:
         """Do what comes next; return whether there may be more to do now."""
         match step(one.plan, one.standing, one.tally):
             case Move() as move:
-                await self._move(one, move)
+                await self.redrives.move(one, moved(one.standing, move, self.ctx.now()))
                 return True
             case Release(count):
                 return await self._may_release() and await self._release(one, count) > 0
@@ -194,18 +195,6 @@ class _Turn:
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
-
-    async def _move(self, one: Redrive, move: Move) -> None:
-        to = Standing(
-            move.status,
-            move.phase,
-            self.ctx.now(),
-            version=one.standing.version + 1,
-            round=one.standing.round,
-            told=move.told,
-            why=move.why,
-        )
-        await self.redrives.move(one, to)
 
     # --- helpers -------------------------------------------------------------------------------------
 

@@ -180,6 +180,21 @@ class Keys:
         """List of what became of a redrive's items, JSON, in the order in which that was known."""
         return self._named(f"redrive_results:{redrive_id}")
 
+    @property
+    def alerts(self) -> str:
+        """Hash: what alerts were heard of and said; see `ledger.alerts`."""
+        return self._named("alerts")
+
+    @property
+    def alerts_said(self) -> str:
+        """List of what was said to people lately, JSON, newest first."""
+        return self._named("alerts_said")
+
+    @property
+    def busy(self) -> str:
+        """Hash: job → when a worker that is in the midst of it gave a sign of life last, in ms."""
+        return self._named("busy")
+
     @staticmethod
     def key(workflow_version_uuid: str, fingerprint: str) -> str:
         """The field of a key in `keys`; "" where the payload is not known, for that tells nothing apart."""

@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from worker.domain.redrive import Outcome, Phase, Plan, Standing, Status
+from worker.domain.redrive import Outcome, Phase, Standing, Status, Tally
+from worker.domain.redrive_plan import Plan
 from worker.domain.redriven import Chosen, Item, Result
 from worker.ledger.clock import from_ms, to_ms
 
 _SEPARATOR = "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Redrive:
+    """A redrive as it is now.
+
+    Attributes:
+        flying: its items without an outcome, by root.
+        dropped: items that were pending when it was cancelled.
+    """
+
+    plan: Plan
+    standing: Standing
+    tally: Tally
+    flying: Mapping[str, Item]
+    dropped: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Its items by where they are; their sum is the plan's total."""
+        by_outcome = {each.value: self.tally.outcomes.get(each, 0) for each in Outcome}
+        waiting = self.tally.pending + self.dropped
+        return {"pending": waiting, "under_way": self.tally.flying, **by_outcome}
 
 
 def member(chosen: Chosen) -> str:
@@ -22,6 +48,23 @@ def chosen(member: str, place: int) -> Chosen:
     """Return a pending item from its name."""
     root, since = member.rsplit(_SEPARATOR, 1)
     return Chosen(root, from_ms(int(since)), place)
+
+
+def load(fields: Mapping[str, str], pending: int, flying: Mapping[str, str], now: datetime) -> Redrive:
+    """Return a redrive from its hash, how many items are pending, and those without an outcome."""
+    plan, standing = load_plan(fields["plan"]), load_standing(fields["standing"])
+    items = {root: load_item(root, text) for root, text in flying.items()}
+    left, at = fields.get("tokens"), fields.get("at")
+    tokens = plan.tokens(None if left is None else float(left), from_ms(float(at)) if at else None, now)
+    tally = Tally(
+        pending=pending,
+        flying=len(items),
+        of_round=sum(each.round == standing.round for each in items.values()),
+        outcomes={each: int(fields.get(each.value, 0)) for each in Outcome},
+        recent=tuple(sign == "+" for sign in fields.get(f"round:{standing.round}", "")),
+        tokens=tokens,
+    )
+    return Redrive(plan, standing, tally, items, int(fields.get("dropped", 0)))
 
 
 def dump_plan(plan: Plan) -> str:

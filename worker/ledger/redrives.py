@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from worker.domain.redrive import WINDOW, Outcome, Plan, Standing, Tally
+from worker.domain.redrive import WINDOW, Standing
+from worker.domain.redrive_plan import Plan
 from worker.domain.redriven import Chosen, Item, Result
 from worker.ledger import redrive_records as records
-from worker.ledger.clock import from_ms, to_ms, whole_ms
+from worker.ledger.clock import to_ms, whole_ms
 from worker.ledger.gate import as_mapping
 from worker.ledger.jobs import Turn
 from worker.ledger.ledger import Ledger
+from worker.ledger.redrive_records import Redrive
 from worker.ledger.scripts import Call, run, script
 
 BATCH = 1000
@@ -27,29 +29,6 @@ UNBEGUN_FOR = timedelta(hours=1)
 """How long items are kept of a redrive that is never begun, because whoever began it was interrupted."""
 STREAM_PAGE = 1000
 MOST_PAGES = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Redrive:
-    """A redrive as it is now.
-
-    Attributes:
-        flying: its items without an outcome, by root.
-        dropped: items that were pending when it was cancelled.
-    """
-
-    plan: Plan
-    standing: Standing
-    tally: Tally
-    flying: Mapping[str, Item]
-    dropped: int = 0
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Its items by where they are; their sum is the plan's total."""
-        by_outcome = {each.value: self.tally.outcomes.get(each, 0) for each in Outcome}
-        waiting = self.tally.pending + self.dropped
-        return {"pending": waiting, "under_way": self.tally.flying, **by_outcome}
 
 
 class Redrives:
@@ -97,7 +76,10 @@ class Redrives:
         return found
 
     async def load(self, ids: Sequence[str]) -> list[Redrive]:
-        """Return redrives, in one round trip, without those that are not on record."""
+        """Return redrives, in one round trip, without those that are not on record.
+
+        Nor those that only a newer version can read: they are left to workers of that.
+        """
         commands: list[Sequence[object]] = []
         for each in ids:
             commands += [
@@ -106,11 +88,11 @@ class Redrives:
                 ("HGETALL", self._keys.redrive_flying(each)),
             ]
         answers = await self._all(commands)
-        found = []
+        found, now = [], self._ledger.clock.now()
         for start in range(0, len(answers), 3):
             fields, pending, flying = answers[start : start + 3]
-            if "plan" in (stored := as_mapping(fields)):
-                found.append(_redrive(stored, pending, as_mapping(flying), self._ledger.clock.now()))
+            with suppress(KeyError, TypeError, ValueError):
+                found.append(records.load(as_mapping(fields), pending, as_mapping(flying), now))
         return found
 
     async def next(self, redrive_id: str, count: int, start: int = 0) -> list[Chosen]:
@@ -271,19 +253,3 @@ def _redrive_of(event: Mapping[str, str]) -> str:
         return str(json.loads(event.get("data", "{}")).get("redrive", ""))
     except (ValueError, AttributeError):
         return ""
-
-
-def _redrive(fields: Mapping[str, str], pending: int, flying: Mapping[str, str], now: datetime) -> Redrive:
-    plan, standing = records.load_plan(fields["plan"]), records.load_standing(fields["standing"])
-    items = {root: records.load_item(root, text) for root, text in flying.items()}
-    left, at = fields.get("tokens"), fields.get("at")
-    tokens = plan.tokens(None if left is None else float(left), from_ms(float(at)) if at else None, now)
-    tally = Tally(
-        pending=pending,
-        flying=len(items),
-        of_round=sum(each.round == standing.round for each in items.values()),
-        outcomes={each: int(fields.get(each.value, 0)) for each in Outcome},
-        recent=tuple(sign == "+" for sign in fields.get(f"round:{standing.round}", "")),
-        tokens=tokens,
-    )
-    return Redrive(plan, standing, tally, items, int(fields.get("dropped", 0)))

@@ -17,18 +17,16 @@ from worker.domain.redrive import (
     Move,
     Outcome,
     Phase,
-    Plan,
     Release,
     Standing,
     Status,
     Tally,
     Wait,
-    expected,
-    first_phase,
-    in_order,
-    resumed,
+    begun,
+    said,
     step,
 )
+from worker.domain.redrive_plan import Plan, expected, in_order
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PLAN = Plan("r1", "ann", "because", "all", 100, NOW, canary=5, rate=10.0, stop_share=0.5, in_flight=20)
@@ -98,7 +96,7 @@ def test_a_share_of_one_never_stops_and_a_share_of_none_at_the_first_failure() -
     never, strict = replace(PLAN, stop_share=1.0), replace(PLAN, stop_share=0.0)
     assert step(never, REST, tally(95, recent="-" * WINDOW)) == Release(20)
     assert step(never, CANARY, tally(95, recent="-----")) == Move(
-        Status.RUNNING, Phase.REST, "redrive_canary_passed", "0 of 5 canaries recovered"
+        Status.RUNNING, Phase.REST, "0 of 5 canaries recovered"
     )
     stopped = step(strict, CANARY, tally(95, recent="-"))
     assert isinstance(stopped, Move)
@@ -108,13 +106,13 @@ def test_a_share_of_one_never_stops_and_a_share_of_none_at_the_first_failure() -
 def test_a_person_resumes_where_it_was_or_with_a_new_canary() -> None:
     """After a stop what was heard before counts no more; after a pause it does."""
     paused = replace(REST, status=Status.PAUSED, version=3, round=2)
-    again = resumed(paused, PLAN, by="bob", why="ok", now=NOW)
+    again = said(paused, PLAN, Status.RUNNING, by="bob", why="ok", now=NOW)
     assert (again.phase, again.round, again.version) == (Phase.REST, 2, 4)
-    anew = resumed(replace(paused, status=Status.STOPPED), PLAN, by="bob", why="ok", now=NOW)
+    stopped = replace(paused, status=Status.STOPPED)
+    anew = said(stopped, PLAN, Status.RUNNING, by="bob", why="ok", now=NOW)
     assert (anew.phase, anew.round, anew.status) == (Phase.CANARY, 3, Status.RUNNING)
-    assert resumed(
-        replace(paused, status=Status.STOPPED), replace(PLAN, canary=0), by="b", why="", now=NOW
-    ).phase is (Phase.REST)
+    without = said(stopped, replace(PLAN, canary=0), Status.RUNNING, by="b", why="", now=NOW)
+    assert without.phase is Phase.REST
 
 
 @pytest.mark.parametrize(
@@ -146,7 +144,7 @@ class World:
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
         self.pending = self.plan.total
-        self.standing = replace(CANARY, phase=first_phase(self.plan))
+        self.standing = begun(self.plan)
 
     def left(self) -> float:
         left, since = self.tokens or (None, None)
