@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -103,6 +104,16 @@ def _call_siblings(wanted: int) -> None:
             submit.apply_async(expires=SHORTEST_EXPIRY.total_seconds())
     except Exception as exc:  # noqa: BLE001  # whatever the broker does, the claimed lineages come first
         log.info("siblings_not_called", detail=type(exc).__name__)
+
+
+class _NotPutBack(logging.Filter):
+    """Leaves out that a message was put back: with a traceback, once a second, and why is said already."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and record.exc_info[0] is Reject)
+
+
+logging.getLogger("celery.app.trace").addFilter(_NotPutBack())
 
 
 @signals.task_prerun.connect  # type: ignore[untyped-decorator]  # Celery has no types

@@ -29,6 +29,7 @@ from worker.ledger import Connection, Ledger
 from worker.ledger import alerts as ledger_alerts
 from worker.ledger.alerts import Alerts, signs_of_life
 from worker.ledger.reports import Reports
+from worker.ledger.scripts import Call, run, script
 
 RULES = Rules(link="https://kinetic.example.com/executions/{execution_uuid}")
 NO_TIME = timedelta(0)
@@ -57,6 +58,10 @@ async def other(redis_url: str, namespace: str) -> AsyncIterator[Ledger]:
     ledger = Ledger(Connection(redis_url), namespace, events_maxlen=10_000)
     yield ledger
     await ledger.aclose()
+
+
+class Killed(BaseException):
+    """The process ends here."""
 
 
 def alerter(ledger: Ledger, *urls: str, rules: Rules = RULES, works: bool = False) -> Alerter:
@@ -148,13 +153,13 @@ async def test_killed_between_sending_and_noting_repeats_one_and_loses_none(
 
     async def die(self: Alerts, *arguments: Any) -> bool:
         if arguments[-1]:
-            raise KeyboardInterrupt
+            raise Killed
         return await save(self, *arguments)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Alerts, "save", die)
+    monkeypatch.setattr(Alerts, "save", die)
+    with pytest.raises(Killed):
         await alerter(ledger, person.url).turn()
-    await ledger.connection.command("HDEL", ledger.keys.job("alert"), "owner", "until")  # its lease ran out
+    monkeypatch.setattr(Alerts, "save", save)
     for _ in range(2):
         await alerter(ledger, person.url).turn()
     assert len(person.titles) == 4
@@ -168,13 +173,15 @@ async def test_killed_before_sending_loses_nothing(
     await alerter(ledger, person.url).turn()
     await give_up(ledger, 30, "a")
 
-    async def die(*_: object) -> None:
-        raise KeyboardInterrupt
+    send = Courier.send
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Courier, "send", die)
+    async def die(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(Courier, "send", die)
+    with pytest.raises(Killed):
         await alerter(ledger, person.url).turn()
-    await ledger.connection.command("HDEL", ledger.keys.job("alert"), "owner", "until")
+    monkeypatch.setattr(Courier, "send", send)
     await alerter(ledger, person.url).turn()
     assert person.titles == ["[kinetic-retry] 30 dead letters: Claims of a"]
 
@@ -202,7 +209,7 @@ async def test_who_lost_the_turn_says_nothing(
 async def test_an_address_that_refuses_holds_up_no_other_and_gets_it_later(
     ledger: Ledger, person: Receiver
 ) -> None:
-    """Kept, tried again, delivered once; who has it already does not get it again; no address is in the log."""
+    """Kept, tried again, delivered once; who has it does not get it again; no address is in the log."""
     with receiver() as broken:
         broken.status = 500
         ours = alerter(ledger, broken.url, person.url)
@@ -354,9 +361,9 @@ async def test_a_write_that_is_sent_twice_is_one(ledger: Ledger) -> None:
     assert not isinstance(begun, str)
     keys = [ledger.keys.job("alert"), ledger.keys.alerts, ledger.keys.alerts_said]
     for _ in range(2):
-        await ledger_alerts.run(
+        await run(
             ledger.connection,
-            ledger_alerts.Call(ledger_alerts.script("note_alerts"), keys, [begun.token, "w", "{}", 10, "x"]),
+            Call(script("note_alerts"), keys, [begun.token, "w", "{}", 10, "x"]),
         )
     assert await ledger.connection.command("LLEN", ledger.keys.alerts_said) == 1
 

@@ -280,4 +280,4 @@ async def test_a_sweep_has_each_once_while_they_move(ledger: Ledger) -> None:
         if len(read) <= READ_AT_ONCE:
             await asyncio.gather(*(move(root) for root in (read[3], "root-0700", "root-1050")))
     assert Counter(read) == Counter(lineages.keys())
-    assert read[-2:] == ["root-0700", "root-1050"]  # met where they went
+    assert set(read[-2:]) == {"root-0700", "root-1050"}  # met where they went

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +23,7 @@ from worker.cli.person import Person
 from worker.domain import orders
 from worker.domain.breaker import UNTOUCHED, Forced, force
 from worker.domain.executions import Execution, Status
-from worker.domain.lineage import State
+from worker.domain.lineage import Lineage, State
 from worker.domain.policy import GiveUp, GiveUpReason, Jitter, Policy, PolicyBook
 from worker.domain.redrive import Outcome, Phase
 from worker.domain.redrive import Status as Standing
@@ -480,8 +483,8 @@ async def test_three_thousand_items_are_worked_off_in_bounded_time(worker: Conte
     """Most of them moved on meanwhile: they are skipped in batches, and the rest goes."""
     dead = await dead_letters(worker, api, 3000)
     one = await start(worker, canary=5, in_flight=1000, rate=10_000)
-    gone = [await lineage_of(worker, root) for root in dead[20:2990]]
-    await worker.ledger.forget(gone)
+    found = (await worker.ledger.read(dead[20:2990])).values()
+    await worker.ledger.forget([each for each in found if isinstance(each, Lineage)])
     began = asyncio.get_running_loop().time()
     ended = await to_its_end(worker, api, one)
     assert (ended.counts["skipped"], ended.counts["recovered"]) == (2970, 30)
@@ -501,3 +504,13 @@ async def test_a_redrive_is_forgotten_with_the_retention(worker: Context, api: S
     assert await Redrives(worker.ledger).ids() == [going]
     left = await worker.ledger.connection.command("KEYS", f"*{worker.ledger.keys.namespace}*:{done}")
     assert left == []
+
+
+def test_the_tick_of_submit_carries_on_what_is_redriven() -> None:
+    """There is no tick of its own, and no worker without it."""
+    code = "from worker import runtime, tasks; runtime.perform = lambda job, _: print(job); tasks.submit()"
+    env = {**os.environ, "KINETIC_BASE_URL": "http://127.0.0.1:9", "KINETIC_API_KEY": "a-key-0123456789"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.split() == ["submit", "redrive"], done.stderr

@@ -27,7 +27,8 @@ EVERY = timedelta(seconds=5)
 """How often `look` wants to be called."""
 AWAY_FOR = timedelta(seconds=12)
 """How long Redis has to be away before it is said: a restart or a failover is no news."""
-BACK_FOR = timedelta(seconds=5)
+BACK_FOR = timedelta(seconds=8)
+"""Longer than two looks are apart: one answer alone does not end an outage."""
 ANSWER_WITHIN_S = 5.0
 TURN_WITHIN_S = 30.0
 LEAVE_WITHIN_S = 0.4

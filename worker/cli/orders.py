@@ -210,7 +210,7 @@ async def _say_what_comes(ordering: Ordering, uuids: list[str]) -> None:
     for_all = [f"about to {_VERBS[ordering.wanted]} {workflows.total()} failures"]
     for_all += [f"  {count} of {title}" for title, count in workflows.most_common(MOST_REASONS)]
     if len(workflows) > MOST_REASONS:
-        for_all.append(f"  and of {len(workflows) - MOST_REASONS} other workflows")
+        for_all.append(f"  the others of {len(workflows) - MOST_REASONS} more workflows")
     for_all += [f"  not {count}: {why}" for why, count in refused.most_common(MOST_REASONS)]
     click.echo("\n".join(for_all), err=True)
 

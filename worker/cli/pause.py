@@ -231,7 +231,8 @@ def _resumed_lines(said: Said) -> list[str]:
     lasted = rough(said.now - said.since)
     lines = [f"{what} goes on after {lasted} [dim]({_on_record(said)})[/]"]
     verb = "waited for it and may go" if said.workflow else "due and may go"
-    lines.append(f"  {_lineages(said.waiting)} {verb}, as breakers, budget and pace allow")
+    if said.waiting:
+        lines.append(f"  {_lineages(said.waiting)} {verb}, as breakers, budget and pace allow")
     if said.still_paused:
         lines.append(f"  [yellow]still paused by themselves: {name(', '.join(said.still_paused), 400)}[/]")
     return lines

@@ -84,9 +84,9 @@ def _rows(rows: Sequence[Row]) -> Any:
 
 def _takes(found: Preview, plan: Plan) -> str:
     ends_at = clock(found.now + found.takes, found.now)
-    run = (
-        f"a run takes about {rough(found.typical)}" if found.typical else "how long a run takes is not known"
-    )
+    run = "how long a run takes is not known"
+    if found.typical is not None:
+        run = f"a run takes about {rough(found.typical)}"
     said = f"{rough(found.takes)} at least, until {ends_at} UTC ({run})"
     at_the_rate = timedelta(seconds=found.total / plan.rate)
     if found.takes > 2 * at_the_rate and found.typical and found.takes > timedelta(minutes=1):

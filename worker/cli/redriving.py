@@ -231,7 +231,7 @@ def _rows(
 
 def _typical(lineages: Sequence[Lineage]) -> timedelta | None:
     took = [
-        (each.ended_at - each.accepted_at).total_seconds()
+        (each.ended_at - each.submitted_at).total_seconds()
         for lineage in lineages
         for each in lineage.attempts
         if each.ended_at and not each.joined

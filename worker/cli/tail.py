@@ -23,7 +23,7 @@ from worker.ledger.stream import EventStream, StoredEvent, place_before
 
 WITHOUT_FOLLOWING = timedelta(hours=1)
 """How far back is told where nothing is waited for and nobody says how far."""
-PAUSE_S = 1.0
+PAUSE_S = 0.5
 """Between two tries while Redis is away."""
 
 
@@ -59,7 +59,8 @@ class Wanted:
         facts = event.facts
         if self.names and not any(fnmatchcase(event.name, each) for each in self.names):
             return False
-        if self.uuid and self.uuid not in (event.root, *map(str, facts.values())) and event.root != self.root:
+        about = {event.root, *map(str, facts.values())} - {""}
+        if self.uuid and about.isdisjoint({self.uuid, self.root}):
             return False
         if self.people and not facts.get("by"):
             return False

@@ -1,5 +1,6 @@
 """The ledger: the only place that speaks Redis. Knows the domain, nothing else of the worker."""
 
+from worker.ledger import _redis_py  # noqa: F401  # first: see there
 from worker.ledger.commits import ANY, Admission, Outcome, Rate
 from worker.ledger.connection import Connection
 from worker.ledger.errors import LedgerError, LedgerFormatError, LedgerUnavailable

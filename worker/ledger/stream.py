@@ -17,7 +17,7 @@ from worker.ledger.ledger import Ledger
 from worker.ledger.scripts import Call, run, script
 
 AT_ONCE = 1000
-LONGEST_WAIT = timedelta(seconds=2)
+LONGEST_WAIT = timedelta(seconds=1)
 """Well below the connection's own timeout, or an answer that waits would look like a server that is away."""
 
 
