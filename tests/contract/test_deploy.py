@@ -391,7 +391,7 @@ def test_units_start_what_the_procfile_starts(path: Path) -> None:
 
 
 def test_the_main_process_of_a_worker_is_stopped_alone() -> None:
-    """SIGTERM to its children would end them in the middle of their calls."""
+    """The children finish their calls, and whatever is left after the grace is killed with it."""
     assert unit(SYSTEMD / "kinetic-retry-worker@.service")["KillMode"] == ["mixed"]
 
 

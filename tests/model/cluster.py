@@ -20,6 +20,7 @@ from unittest.mock import patch
 from tests.model.calls import Call, Point, RedisCall, Server
 from tests.model.clockwork import Clock, Loop
 from tests.model.kinetic_world import KineticWorld
+from tests.model.people import People
 from tests.model.process import NAMESPACE, OPTIONS, Deployment, Surroundings, Worker
 from tests.model.records import Records
 from tests.model.wire import HttpCall, exchange
@@ -47,6 +48,7 @@ class Cluster:
         self.world = KineticWorld(self.clock, deployment.habits, guesses=deployment.unclear != "hold")
         self.complaints = self.world.complaints
         self.ledger = Records(server, NAMESPACE, self.clock)
+        self.people = People(server, self.ledger, self.clock)
         self.network: list[Call] = []
         self.steps = 0
         self.story: list[str] = []
@@ -205,6 +207,8 @@ class Cluster:
     def _retry_is_sent(self, uuid: str) -> None:
         """Look at the ledger at the moment at which a retry call leaves (laws 3 and 8, and the lease)."""
         lineage = self.ledger.lineage_of(uuid)
+        if objection := self.people.objection(lineage):
+            self.complaints.append(objection)
         if uuid == self.old_failure.uuid:
             self.complaints.append("a failure from before the first start was retried")
         if lineage is None or lineage.state is not State.SUBMITTING or not lineage.intent:

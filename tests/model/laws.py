@@ -18,6 +18,7 @@ def heal(cluster: Cluster) -> None:
     """End every trouble and let the workers work until nothing is left to do."""
     world = cluster.world
     world.habits.trouble, world.habits.clone_status = "", "queued"
+    cluster.people.resume()
     for worker in cluster.workers:
         cluster.finish(worker)
     cluster.network.clear()
@@ -93,7 +94,7 @@ def _wrong_with(cluster: Cluster, lineage: Lineage) -> list[str]:
         wrong.append(f"{lineage.root} is stuck in {lineage.state.value}")
     if not lineage.reason:
         wrong.append(f"{lineage.root} is {lineage.state.value} for no reason")
-    if len(lineage.attempts) > cluster.deployment.policy.max_attempts:
+    if len(lineage.attempts) > cluster.deployment.policy.max_attempts + cluster.people.ordered[lineage.root]:
         wrong.append(f"{lineage.root} has {len(lineage.attempts)} attempts")
     for attempt in lineage.attempts:
         ours = attempt.in_place or runs[attempt.clone].parent == attempt.of
@@ -142,7 +143,8 @@ def _clones_that_nobody_counts(cluster: Cluster, lineages: dict[str, Lineage]) -
         counted = owner and any((each.of, each.clone) == (run.parent, run.uuid) for each in owner.attempts)
         if not counted and not (owner and _given_to_a_person(owner, run, owners.get(run.uuid))):
             wrong.append(f"{run.uuid} was made of {run.parent} and nobody counts it: {owner}")
-        if cluster.world.origin(run)[1] > cluster.deployment.policy.max_attempts:
+        allowed = cluster.deployment.policy.max_attempts + cluster.people.ordered.total()
+        if cluster.world.origin(run)[1] > allowed:
             wrong.append(f"{run.uuid} is one clone too many in its chain")
     for lineage in lineages.values():
         reruns, known = cluster.world.runs[lineage.root].reruns, len(lineage.attempts)

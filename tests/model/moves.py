@@ -36,6 +36,8 @@ WEIGHTS = {
     "an_execution_appears": 2,
     "a_run_ends": 4,
     "the_weather_changes": 1,
+    "a_person_decides": 4,
+    "a_person_pauses": 1,
 }
 WEATHER: list[tuple[str, str]] = [
     ("clone_status", "queued"),
@@ -199,6 +201,20 @@ class Moves:
             name, value = _nth(WEATHER, how)
             self.cluster.environment(f"{name} is now {value or 'none'}")
             setattr(self.cluster.world.habits, name, value)
+
+    def a_person_decides(self, which: int, how: int) -> None:
+        """Let somebody retry, hold, release or cancel, whatever workers are doing about it."""
+        if done := self.cluster.people.decide(which, how):
+            self.cluster.environment(f"a person: {done}")
+
+    def a_person_pauses(self, which: int, how: int) -> None:
+        """Let somebody pause everything, or resume."""
+        people = self.cluster.people
+        self.cluster.environment("a person resumes" if people.paused else "a person pauses")
+        if people.paused:
+            people.resume()
+        else:
+            people.pause()
 
     def _trouble_is_over(self) -> None:
         if self.cluster.world.habits.trouble:

@@ -49,7 +49,8 @@ def _padded(markup: str) -> str:
 
 def _scheduled(entry: Line) -> str:
     wait = rough(timedelta(seconds=float(entry.get("delay", 0))))
-    return f"  attempt {entry.get('attempt')} of {entry.get('max_attempts')} in {wait}"
+    most = f" of {entry['max_attempts']}" if "max_attempts" in entry else ""  # a person's order knows none
+    return f"  attempt {entry.get('attempt')}{most} in {wait}"
 
 
 def _recovered(entry: Line) -> str:
@@ -71,5 +72,12 @@ WORDS: Mapping[str, Callable[[Line], str]] = {
     "retry_rejected": lambda entry: f"[bold red]rejected[/] {name(str(entry.get('reason', '')))}",
     "retry_not_delivered": lambda entry: f"  [yellow]not delivered[/] {name(str(entry.get('reason', '')))}",
     "retry_unresolved": lambda entry: f"  [yellow]outcome unknown[/] {name(str(entry.get('reason', '')))}",
+    "retry_deferred": lambda entry: f"  [dim]waits:[/] {name(str(entry.get('reason', '')))}",
+    "retry_cancelled": lambda _: "[bold]cancelled[/] by a person",
+    "workflow_breaker_opened": lambda _: "[bold red]held back[/] it fails",
+    "workflow_breaker_closing": lambda _: "[green]let go[/] by steps",
+    "workflow_breaker_closed": lambda _: "[green]let go[/] it works",
+    "retries_paused": lambda entry: f"[bold red]paused[/] by {name(str(entry.get('paused_by', '')), 20)}",
+    "retries_resumed": lambda _: "[green]goes on[/] after a pause",
     "retry_held": lambda entry: f"[yellow]held[/] {name(str(entry.get('reason', '')))}",
 }

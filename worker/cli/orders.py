@@ -5,25 +5,23 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import click
 
+from worker.cli import outcomes
 from worker.cli.deciding import MAX_SAID_CHARS, decider, deciding
 from worker.cli.errors import NO, WRONG, CommandError
-from worker.cli.ordering import Came, Item, Ordering, Wanted, named
-from worker.cli.output import ago, clock, console, iso, name
-from worker.cli.paused import ends, paused_workflows
+from worker.cli.ordering import Came, Ordering, Wanted, named
+from worker.cli.outcomes import Now
+from worker.cli.output import console
+from worker.cli.paused import paused_workflows
 from worker.cli.session import settings, with_ledger
-from worker.domain.breaker import Breaker
-from worker.domain.lineage import Lineage, State
-from worker.domain.policy import PolicyBook, may_start
+from worker.domain.policy import PolicyBook
 from worker.domain.text import clean_text
 from worker.ledger import Ledger
-from worker.ledger.gate import GateState
 from worker.ledger.reports import Reports
 
 ASKS_FROM = 21
@@ -31,10 +29,9 @@ ASKS_FROM = 21
 SHOWN_ALL = 50
 """Where there are more, only those that are not done are shown one by one."""
 MOST = 100_000
-MOST_READ = 100 * MOST
+MOST_READ = 300 * MOST
 """Characters of standard input."""
 MOST_REASONS = 5
-_COLOURS = {Came.DONE: "green", Came.SAME: "dim"}
 _VERBS = {
     Wanted.RETRY: "retry now, whatever their policies and breakers say:",
     Wanted.HOLD: "hold until someone releases them:",
@@ -54,16 +51,6 @@ class Asked:
     as_json: bool
     yes: bool
     beside: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Now:
-    """What holds retry calls up at this moment, for the words about them."""
-
-    at: datetime
-    gate: GateState
-    paused: Mapping[str, Breaker]
-    policies: PolicyBook
 
 
 def _ordering(action: Callable[..., Any]) -> Callable[..., Any]:
@@ -168,7 +155,7 @@ def _order(asked: Asked) -> None:
         click.confirm("Do it?", abort=True, err=True)
     came = with_ledger(lambda ledger: work(ledger, rehearse=False), config)
     on_record = clean_text(str(person), MAX_SAID_CHARS)
-    click.echo(f"{_in_words(came)} (on record: {on_record})", err=asked.as_json)
+    click.echo(f"{outcomes.in_words(came)} (on record: {on_record})", err=asked.as_json)
     if sum(came.values()) > came[Came.DONE] + came[Came.SAME]:
         raise click.exceptions.Exit(NO)
 
@@ -204,9 +191,9 @@ async def _say_what_comes(ordering: Ordering, uuids: list[str]) -> None:
     refused: Counter[str] = Counter()
     async for item in ordering.rehearse(uuids):
         if item.came is Came.DONE and item.lineage:
-            workflows[_title(item.lineage)] += 1
+            workflows[outcomes.title(item.lineage)] += 1
         elif item.came is not Came.SAME:
-            refused[_kind(item)] += 1
+            refused[outcomes.kind(item)] += 1
     for_all = [f"about to {_VERBS[ordering.wanted]} {workflows.total()} failures"]
     for_all += [f"  {count} of {title}" for title, count in workflows.most_common(MOST_REASONS)]
     if len(workflows) > MOST_REASONS:
@@ -221,97 +208,7 @@ async def _carry_out(ordering: Ordering, uuids: list[str], now: Now, *, as_json:
     async for item in ordering.carry_out(uuids):
         came[item.came] += 1
         if as_json:
-            click.echo(json.dumps(_as_object(item)))
+            click.echo(json.dumps(outcomes.as_object(item)))
         elif len(uuids) <= SHOWN_ALL or not item.is_well:
-            screen.print(_line(item, ordering.wanted, now))
+            screen.print(outcomes.line(item, ordering.wanted, now))
     return came
-
-
-def _line(item: Item, wanted: Wanted, now: Now) -> str:
-    colour = _COLOURS.get(item.came, "yellow")
-    says = item.why
-    if item.came is Came.DONE and item.lineage:
-        says = outcome(item.lineage, wanted, now)
-    return f"{name(item.uuid, 200):<36}  [{colour}]{item.came.value:<7}[/]  {name(says, 600)}"
-
-
-def outcome(lineage: Lineage, wanted: Wanted, now: Now) -> str:
-    """Return what follows from an order that is on record, in words."""
-    match lineage.state:
-        case State.HELD:
-            return "held until someone releases it"
-        case State.CANCELLED:
-            return "cancelled: no further attempt"
-        case State.SCHEDULED:
-            return _scheduled(lineage, now)
-    if wanted is Wanted.RELEASE:
-        return "goes on as its policy has it when its attempt has ended"
-    then = "held" if wanted is Wanted.HOLD else "cancelled, unless it completes,"
-    return f"{then} when its attempt has ended: {_under_way(lineage)}"
-
-
-def _scheduled(lineage: Lineage, now: Now) -> str:
-    at = lineage.since  # when it was put on record, a moment after `now` was read
-    due_at = lineage.due_at or at
-    goes = f"is due {ago(due_at, at)}, at {clock(due_at, at)}" if due_at > at else "goes now"
-    words = f"attempt {lineage.next_attempt} {goes}"
-    policy, _ = now.policies.for_workflow(lineage.workflow_uuid, lineage.workflow_name)
-    objection = None if lineage.is_ordered else may_start(lineage.history, policy, due_at)
-    if objection:
-        return f"its policy, as it is known here, allows no further attempt: {objection.detail}; see `retry`"
-    breaker = now.paused.get(lineage.workflow)
-    halt, closed = now.gate.halt, now.gate.closed
-    if halt:
-        by = clean_text(f"{halt.by}: {halt.why}", 300)
-        return f"{words}, but not before the pause of everything ends, {ends(halt.until, now.at)} ({by})"
-    if breaker:
-        end = ends(breaker.forced_until, now.at)
-        return f"{words}, but not before the pause of its workflow ends, {end} ({breaker.detail})"
-    if closed:
-        return f"{words}, but not before the API answers again: {closed.value} ({now.gate.reason})"
-    return words
-
-
-def _under_way(lineage: Lineage) -> str:
-    if lineage.state is State.RUNNING:
-        return f"its clone {lineage.newest.clone} is running"
-    return "its retry call is under way" if lineage.state is State.SUBMITTING else "its call is in doubt"
-
-
-def _title(lineage: Lineage) -> str:
-    return clean_text(lineage.workflow_name or lineage.workflow_uuid or "a workflow without a name", 80)
-
-
-def _kind(item: Item) -> str:
-    """Return why not, without what differs from one lineage to the next."""
-    if item.lineage is None:
-        return item.why
-    state, reason = item.lineage.state.value, item.lineage.reason
-    return clean_text(f"{state} ({reason})" if reason else state, 80)
-
-
-def _in_words(came: Counter[Came]) -> str:
-    words = {
-        Came.DONE: "done",
-        Came.SAME: "of the same lineages",
-        Came.REFUSED: "refused",
-        Came.BEATEN: "with somebody else faster",
-        Came.UNKNOWN: "not known",
-    }
-    return ", ".join(
-        f"{came[each]} {said}" for each, said in words.items() if came[each] or each is Came.DONE
-    )
-
-
-def _as_object(item: Item) -> dict[str, Any]:
-    lineage = item.lineage
-    return {
-        "uuid": item.uuid,
-        "root": lineage.root if lineage else None,
-        "result": item.came.value,
-        "why": item.why or None,
-        "state": lineage.state.value if lineage else None,
-        "reason": (lineage.reason or None) if lineage else None,
-        "due_at": iso(lineage.due_at) if lineage and lineage.state is State.SCHEDULED else None,
-        "order": lineage.order.wish.value if lineage and lineage.order else None,
-    }

@@ -24,6 +24,7 @@ from worker.domain.health import Run
 from worker.domain.lineage import Lineage
 from worker.domain.policy import Climate, Policy, PolicyBook
 from worker.ledger import Admission, Ledger, Rate
+from worker.ledger.pauses import ITS_END
 from worker.ledger.workflows import MOST_RUNS, BreakerTold, Known
 
 FRESH_FOR = timedelta(seconds=1)
@@ -177,6 +178,9 @@ class Desk:
             "detail": after.detail,
             **facts,
         }
+        if before.forced and not after.forced:  # what a person said has run out
+            event = "workflow_breaker_forced"
+            known |= {"to": "auto", "by": ITS_END, "why": before.detail}
         stored = await self._ledger.workflows.store(BreakerTold(workflow.key, before, named, event, known))
         if stored:
             tell = self._log.warning if after.mode is Mode.OPEN else self._log.info

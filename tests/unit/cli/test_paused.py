@@ -12,7 +12,7 @@ from rich.text import Text
 from tests.support.examples import NOW, PLAIN, discovered, execution, running, submitting
 from worker.cli import paused
 from worker.cli.ordering import Wanted, word
-from worker.cli.orders import Now, outcome
+from worker.cli.outcomes import Now, outcome
 from worker.cli.story import tell
 from worker.cli.workflows import Rules, sentence, stand
 from worker.domain import orders, transitions
