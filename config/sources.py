@@ -22,9 +22,9 @@ Origin = Literal["environment", ".env", "file", "default"]
 
 OUR_PREFIXES = (
     *("KINETIC_", "LEDGER_", "DISCOVERY_", "RETRY_", "BREAKER_", "BUDGET_"),
-    *("SUBMIT_", "WATCH_", "RESOLVE_", "ALERT_", "SERVE_", "METRICS_", "TRACING_"),
+    *("SUBMIT_", "WATCH_", "RESOLVE_"),
 )
-SHARED_PREFIXES = ("WORKER_", "LOG_")
+SHARED_PREFIXES = ("WORKER_", "LOG_", "ALERT_", "SERVE_", "METRICS_", "TRACING_")
 """Other programs' variables start like this too: only a near miss of ours is worth a complaint."""
 
 _NEAR = 0.6

@@ -21,6 +21,7 @@ from worker.ledger.reports import Reports
 DEAD = Group(State.EXHAUSTED, "w-1", "attempts_used_up", 5)
 THEN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 FILLED = 600
+MOST_PAGES = 100
 
 
 async def put(ledger: Ledger, group: Group, members: dict[str, int]) -> None:
@@ -34,8 +35,10 @@ async def put(ledger: Ledger, group: Group, members: dict[str, int]) -> None:
 
 async def all_pages(listing: Listing, wanted: Filter, by: By, limit: int) -> list[Page]:
     """Read page by page to the end, by cursors that went through text."""
-    pages, after = [], None
+    pages: list[Page] = []
+    after = None
     while True:
+        assert len(pages) <= MOST_PAGES, "it goes round in circles"
         pages.append(await listing.find(wanted, by=by, after=after, limit=limit))
         place = pages[-1].next
         if place is None:

@@ -42,6 +42,8 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
         "worker.heartbeat",
         "worker.tasks",
     ),
+    "apprise": ("worker.alerting",),
+    "prometheus_client": ("worker.serve",),
     "opentelemetry": ("worker.tracing",),
     "fastapi": ("simulator",),
     "starlette": ("simulator",),

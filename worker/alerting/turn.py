@@ -17,7 +17,6 @@ from worker.domain.alert_conditions import Pause, Situation
 from worker.domain.alerts import Memory, Rules
 from worker.ledger import Ledger
 from worker.ledger.alerts import JOB, Alerts, Said
-from worker.ledger.clock import to_ms
 from worker.ledger.gate import Closed
 from worker.ledger.jobs import Turn
 from worker.ledger.reports import Reports, Summary
@@ -85,7 +84,7 @@ class Alerter:
         if known:
             return known
         # What happened before is old news: turning alerts on must not begin with a month of dead letters.
-        return Memory(f"{to_ms(summary.now)}-0", summary.now, summary.now)
+        return Memory(await self._alerts.newest(), summary.now, summary.now)
 
     def _see(self, memory: Memory, summary: Summary) -> None:
         if summary.now - memory.turned_at > BLIND_AFTER:

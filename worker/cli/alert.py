@@ -26,7 +26,13 @@ SEVERITY_COLOURS = {"failure": "red", "warning": "yellow", "success": "green", "
 
 @click.group()
 def alert() -> None:
-    """Show what is wrong now and what people were told, or send a test message."""
+    """Show what is wrong now and what people were told, or send a test message.
+
+    \b
+    Examples:
+      kinetic-retry alert test
+      kinetic-retry alert list
+    """
 
 
 @alert.command("test")

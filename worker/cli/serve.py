@@ -26,7 +26,8 @@ def serve(host: str | None, port: int | None) -> None:
 
     /metrics is worked out from the ledger at each scrape, so one of these is enough for any number of
     workers. /healthz says whether this process lives, /readyz whether the ledger answers and can be read. It
-    only reads, and needs no API key.
+    needs no API key, and changes nothing about retries. With ALERT_URLS it also sends alerts: it notices when
+    workers, beat or Redis are gone, which they cannot say themselves.
 
     \b
     Examples:
@@ -60,6 +61,16 @@ def serve(host: str | None, port: int | None) -> None:
         ) from None
 
 
-def _background(config: Settings, ledger: Ledger) -> Sequence[Background]:  # noqa: ARG001  # nothing yet
-    """Return what runs beside it."""
-    return ()
+def _background(config: Settings, ledger: Ledger) -> Sequence[Background]:
+    """Return what runs beside it: the look for what people have to know."""
+    if not config.alert.addresses:
+        return ()
+    import structlog
+
+    from worker.alerting.courier import Courier
+    from worker.alerting.watch import EVERY, Watch
+    from worker.serve.app import Background
+
+    courier = Courier(config.alert.addresses)
+    watch = Watch(ledger, config.alert_rules, courier, structlog.get_logger("alerts"))
+    return (Background("alert", EVERY, watch.look, watch.leave),)

@@ -70,7 +70,7 @@ class _Walk:
 
 
 async def discover(ctx: Context) -> dict[str, int] | None:
-    """Read the list once; return what was done in numbers, None when it was not our turn."""
+    """Read the list once; return what was done in numbers, None when nothing of it could be read."""
     if not ctx.options.lists:
         return None
     gap = ctx.options.discovery_interval / 2
@@ -93,6 +93,8 @@ async def discover(ctx: Context) -> dict[str, int] | None:
         )
     finally:
         await ctx.ledger.jobs.finish(turn, memory)
+    if not walk.pages:
+        return None  # no tick: whoever watches over them wants to know when the list was read last
     counts = {
         "pages": walk.pages,
         "discovered": walk.begun,

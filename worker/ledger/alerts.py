@@ -84,6 +84,16 @@ class Alerts:
         found = await self._ledger.connection.command("LRANGE", self._ledger.keys.alerts_said, 0, count - 1)
         return [each for text in found for each in _read_said(text)]
 
+    async def newest(self) -> str:
+        """Return the last event of the stream there is now: what comes behind it is news.
+
+        Not the time: our clock may run ahead of the server's, and what happens meanwhile would be missed.
+        """
+        found = await self._ledger.connection.command(
+            "XREVRANGE", self._ledger.keys.events, "+", "-", "COUNT", 1
+        )
+        return str(found[0][0]) if found else "0-0"
+
     async def news(self, cursor: str, limit: int) -> tuple[str, list[Sighting]]:
         """Return events of lineages after one of the stream, and the last one that was read."""
         page = await self._reports.events_since(f"({cursor}", limit=limit)

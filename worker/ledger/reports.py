@@ -22,8 +22,8 @@ __all__ = ["Reports", "StoredEvent", "Summary", "Tick", "first_score", "read_tic
 PAGE = 200
 CLOCK_LEAD = timedelta(seconds=10)
 """A record's times may be ahead of the stream's by the time that a request travels (see `ServerClock`)."""
-STORY_SCAN = 20_000
-"""Stream entries read at most for one story; the record itself tells the rest."""
+STORY_SCAN = 100_000
+"""Stream entries looked at, at most, for one story; the record itself tells the rest."""
 
 
 @dataclass(frozen=True, slots=True)

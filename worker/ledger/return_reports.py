@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 from worker.ledger.clock import from_ms
 from worker.ledger.gate import as_mapping
 from worker.ledger.ledger import Ledger
-from worker.ledger.returns import HOUR, STEPS, Returned, end_of, hour_of
+from worker.ledger.returns import HOUR, KEEP_RETURNS_MS, STEPS, Returned, end_of, hour_of
 from worker.ledger.scripts import Call, run_all, script
 
+MS = timedelta(milliseconds=1)
 AT_ONCE = 24
 """Hours that are added up in one step of the server, which does nothing else meanwhile: some milliseconds."""
 
@@ -90,8 +91,12 @@ class ReturnReports:
         self._ledger = ledger
 
     async def read(self, since: datetime, until: datetime) -> Returns:
-        """Return what became known in the hours from that of `since` to that of `until`, both included."""
-        hours = range(hour_of(since), hour_of(until) + 1)
+        """Return what became known in the hours from that of `since` to that of `until`, both included.
+
+        Nothing is known that is older than `KEEP_RETURNS_MS`.
+        """
+        last = hour_of(until)
+        hours = range(max(hour_of(since), last - KEEP_RETURNS_MS // (HOUR // MS)), last + 1)
         keys, connection = self._ledger.keys, self._ledger.connection
         found: defaultdict[str, defaultdict[int, Return]] = defaultdict(lambda: defaultdict(Return))
         parts = [hours[start : start + AT_ONCE] for start in range(0, len(hours), AT_ONCE)]
@@ -119,4 +124,4 @@ def _count(found: defaultdict[str, defaultdict[int, Return]], name: str, number:
 
 
 def _begin_of(hour: int) -> datetime:
-    return from_ms(hour * (HOUR // timedelta(milliseconds=1)))
+    return from_ms(hour * (HOUR // MS))

@@ -39,11 +39,13 @@ class Background:
         name: for the log.
         every: the pause between two turns.
         turn: does it once; what it raises is said once and left to the next turn.
+        leave: is done once at the end, while the ledger is still open; None where there is nothing to do.
     """
 
     name: str
     every: timedelta
     turn: Callable[[], Awaitable[object]]
+    leave: Callable[[], Awaitable[object]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,9 @@ class Service:
             with contextlib.suppress(LedgerError, TimeoutError):
                 async with asyncio.timeout(CLOSE_WITHIN_S):
                     await asyncio.gather(*tasks, return_exceptions=True)
+                    for each in self._background:
+                        if each.leave:
+                            await each.leave()
                     await self._ledger.aclose()
             self._log.info("serve_stopped")
 
