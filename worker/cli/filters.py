@@ -109,16 +109,16 @@ def filter_options(
     Args:
         states: what `--state` offers. One alone is what is chosen always, without an option.
         decides: whether the command puts a person's decision on record: then `--reason` is theirs, and the
-            lineages' own is `--because` only.
+            lineages' own is `--verdict` only.
     """
-    because = ["--because"] if decides else ["--because", "--reason"]
+    names_of_reason = ["--verdict"] if decides else ["--reason", "--verdict"]
     options = [
         click.option(
             "--workflow", "workflows", multiple=True, metavar="NAME|UUID", shell_complete=complete_workflows,
             help="Only this workflow: its uuid, or its name with * and ?. May be repeated.",
         ),
         click.option(
-            *because, "reasons", multiple=True, metavar="REASON", shell_complete=complete_reasons,
+            *names_of_reason, "reasons", multiple=True, metavar="REASON", shell_complete=complete_reasons,
             help="Only with this reason, with * and ?. May be repeated.",
         ),
         click.option(

@@ -44,7 +44,7 @@ def test_names_and_reasons_come_from_the_ledger(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(completion, "known", answers.__getitem__)
     assert completed("list", "--workflow", incomplete="elig") == ["Eligibility, Harbor"]
     assert completed("tail", "--workflow", incomplete="") == answers["workflows"]
-    assert completed("dead", "--because", incomplete="d") == ["deterministic"]
+    assert completed("dead", "--verdict", incomplete="d") == ["deterministic"]
 
 
 @pytest.mark.parametrize(
