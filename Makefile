@@ -17,7 +17,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test trouble chaos fuzz guards model bench check format format-check lint types coverage lock wheel image-check metrics-check clean
+.PHONY: help install run test trouble chaos fuzz guards model bench bench-commands check format format-check lint types coverage lock wheel image-check metrics-check clean
 
 help: ## Explain every target
 	@echo 'make TARGET [PYTHON=python3.12] [JOBS=4] [ARGS="..."]'
@@ -61,6 +61,9 @@ guards: $(INSTALLED) ## Remove each guard of a promise in turn and show its test
 
 bench: $(INSTALLED) ## Compare retry policies on simulated days: make bench ARGS="--day outage --seeds 1-20"
 	@$(BIN)/python -m benchmarks.effectiveness $(ARGS)
+
+bench-commands: $(INSTALLED) ## Measure every command over 100,000 lineages: make bench-commands ARGS="--answers"
+	@$(BIN)/python -m benchmarks.commands $(ARGS)
 
 check: format-check lint types test ## Check format, lint, types and tests: what CI checks
 

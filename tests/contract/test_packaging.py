@@ -249,7 +249,8 @@ def test_services_have_no_privileges(role: str) -> None:
 def test_any_number_of_workers_can_run_beside_one_beat() -> None:
     """Nothing of a worker exists only once on its host."""
     services = compose()["services"]
-    assert set(services) == {*ROLES, "redis"}
+    assert set(services) == {*ROLES, "redis", "serve"}
+    assert services["serve"]["profiles"] == ["metrics"]
     assert not {"container_name", "hostname", "ports", "network_mode"} & set(services["worker"])
     for role in ROLES:
         assert services[role]["depends_on"] == {"redis": {"condition": "service_healthy"}}
@@ -277,8 +278,11 @@ def test_redis_keeps_what_it_was_told() -> None:
 
 def test_every_variable_can_be_set() -> None:
     """A new variable is not forgotten here. The broker is the ledger's Redis; the key comes as a file."""
-    given = set(compose()["x-settings"])
-    assert given == {*VARIABLES} - {"KINETIC_API_KEY", "CELERY_BROKER_URL"} | {"KINETIC_API_KEY_FILE"}
+    given = {name for name in compose()["x-settings"] if not name.startswith("OTEL_")}
+    as_files = {"KINETIC_API_KEY", "ALERT_URLS"}
+    fixed = {"CELERY_BROKER_URL", "SERVE_HOST", "SERVE_PORT"}
+    assert given == {*VARIABLES} - as_files - fixed | {f"{name}_FILE" for name in as_files}
+    assert {"SERVE_HOST", "SERVE_PORT"} <= set(compose()["services"]["serve"]["environment"])
 
 
 def test_no_secret_is_in_an_environment() -> None:
@@ -303,12 +307,19 @@ def test_the_worker_starts_with_the_environment_it_is_given(tmp_path: Path) -> N
     assert settings.retry.policy_file is None
 
 
-def test_a_policy_file_is_mounted_when_there_is_one() -> None:
+@pytest.mark.parametrize(
+    ("variable", "inside"),
+    [
+        ("RETRY_POLICY_FILE", "/etc/kinetic-retry/policies.toml"),
+        ("ALERT_URLS_FILE", "/run/secrets/alert_urls"),
+    ],
+)
+def test_a_file_is_mounted_when_there_is_one(variable: str, inside: str) -> None:
     """The variable names the host's file; in the container it is always in the same place."""
-    worker = compose(RETRY_POLICY_FILE="./mine.toml")["services"]["worker"]
-    assert worker["volumes"] == ["./mine.toml:/etc/kinetic-retry/policies.toml:ro"]
-    assert worker["environment"]["RETRY_POLICY_FILE"] == "/etc/kinetic-retry/policies.toml"
-    assert compose()["services"]["worker"]["environment"]["RETRY_POLICY_FILE"] == ""
+    worker = compose(**{variable: "./mine"})["services"]["worker"]
+    assert f"./mine:{inside}:ro" in worker["volumes"]
+    assert worker["environment"][variable] == inside
+    assert compose()["services"]["worker"]["environment"][variable] == ""
 
 
 def test_one_env_file_serves_compose_and_the_command_line(tmp_path: Path) -> None:

@@ -59,6 +59,16 @@ class Guard:
 GUARDS = (
     Guard(
         ONCE,
+        "after a downtime nothing that may be retried already is sent before someone looked",
+        "worker/engine/submit.py",
+        "_Submission._may_be_retried_already",
+        "people retry by hand while all workers are away, and the first worker that is back does it again",
+        "        if self._may_be_retried_already(lineage, policy, now):",
+        "        if False:",
+        f"{JOINING}::test_after_a_downtime_nothing_is_sent_before_someone_looked",
+    ),
+    Guard(
+        ONCE,
         "only the worker whose intent is on record sends",
         "worker/engine/submit.py",
         "_Submission._work",

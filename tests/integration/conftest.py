@@ -21,6 +21,7 @@ AT_ONCE = alone(Policy(max_attempts=3, base_delay=timedelta(0), jitter=Jitter.NO
 QUICK = Options(
     request_bound=timedelta(seconds=1),
     discovery_interval=timedelta(0),
+    survey_patience=timedelta(0),
     submit_lease=timedelta(seconds=10),
     watch_interval=timedelta(0),
     resolve_interval=timedelta(0),

@@ -20,6 +20,7 @@ from worker.domain.transitions import Change
 from worker.engine import discover, joining, prune, resolve, submit, survey
 from worker.engine import watch as look_at_what_is_due
 from worker.engine.context import Context
+from worker.engine.desk import Workflow
 from worker.kinetic import Unreachable
 
 SOON = timedelta(seconds=1)
@@ -532,6 +533,43 @@ async def test_what_was_noticed_late_waits_for_one_look(ctx: Context, api: Scrip
     assert await joined(ctx) == 1
     assert (await lineage_of(ctx)).state is State.RECOVERED
     assert api.calls == []
+
+
+async def test_after_a_downtime_nothing_is_sent_before_someone_looked(
+    ctx: Context, api: ScriptedApi, with_options: Callable[..., Context]
+) -> None:
+    """People retry by hand while all workers are away: what fell due meanwhile waits for the first survey."""
+    api.add(failed("a"), failed("b", fingerprint="other print"))
+    await poll(ctx)
+    await make_due(ctx, "a")
+    await make_due(ctx, "b")
+    with_options(survey_patience=timedelta(minutes=10), discovery_interval=timedelta(seconds=3))
+    api.add(run("by-hand", Status.RUNNING, fingerprint="print"))
+    assert (await submit(ctx)).get("unsurveyed") == 2
+    assert api.calls == []
+    assert await joined(ctx) == 1
+    await make_due(ctx, "b")
+    await ctx.desk.look([Workflow.of(await lineage_of(ctx, "b"))], fresh=True)
+    await submit(ctx)
+    assert api.calls == ["b"]
+    assert (await lineage_of(ctx, "a")).newest.clone == "by-hand"
+
+
+async def test_a_list_that_cannot_be_read_holds_up_no_due_failure_for_ever(
+    ctx: Context, api: ScriptedApi, with_options: Callable[..., Context]
+) -> None:
+    """Without a survey it goes when the patience is over."""
+    api.add(failed("a"))
+    await poll(ctx)
+    await make_due(ctx)
+    with_options(survey_patience=timedelta(minutes=10), discovery_interval=timedelta(seconds=3))
+    await submit(ctx)
+    assert api.calls == []
+    assert ctx.unsurveyed_since is not None
+    ctx.unsurveyed_since -= timedelta(minutes=10)
+    await make_due(ctx)
+    await submit(ctx)
+    assert api.calls == ["a"]
 
 
 async def test_the_first_survey_reads_as_far_back_as_failures_are_taken_in(

@@ -46,6 +46,7 @@ class Options:
         batch_budget: how long one task goes on starting new work.
         limits: of the clones of all workflows together.
         survey: whether the newest executions of every status are read as well.
+        survey_patience: how long a failure waits for the first reading of them, after a time without any.
         rate, burst: retry calls per second of all workers together (0 = no limit), and how many may leave at
             once.
         release_interval: shortest pause between two looks at who waits for their workflow.
@@ -72,6 +73,7 @@ class Options:
     batch_budget: timedelta = timedelta(seconds=5)
     limits: Limits = PLATFORM_LIMITS
     survey: bool = True
+    survey_patience: timedelta = timedelta(minutes=10)
     rate: float = 0
     burst: int = 10
     release_interval: timedelta = timedelta(seconds=0.9)
@@ -99,6 +101,8 @@ class Context:
         desk: what it knows of workflows.
         shared_keys: payloads of which it found that ordinary runs share them.
         readings: what it knows of the place where logs are kept.
+        unsurveyed_since: since when this process finds that the newest executions were not read lately; None
+            when they were.
         waited: how long this process tries to reach the ledger for the first time; zero once it has.
         stopping: whether the process is asked to end: finish what is under way, start nothing.
         logs: reads the logs of failed runs; None where they are not to be read.
@@ -121,6 +125,7 @@ class Context:
     shared_keys: Shared = field(default_factory=Shared)
     readings: Readings = field(default_factory=Readings)
     paused: Halt | None = None
+    unsurveyed_since: datetime | None = None
     desk: Desk = field(init=False)
 
     def __post_init__(self) -> None:

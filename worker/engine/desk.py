@@ -81,6 +81,11 @@ class Desk:
         self._made_of_all = 0
         self._of_all_when_read: dict[str, int] = {}
 
+    def surveyed_at(self, workflow: Workflow) -> datetime | None:
+        """Return up to when the newest executions were read; None when that is too long ago to tell."""
+        known = self._known.get(workflow.key)
+        return known.surveyed_at if known else None
+
     async def look(self, workflows: Iterable[Workflow], *, fresh: bool = False) -> None:
         """Know these workflows: read what is not `FRESH_FOR` (or all of it), and judge their breakers."""
         wanted = {each.key: each for each in workflows}

@@ -25,7 +25,7 @@ from worker.domain.lineage import Lineage, State
 from worker.domain.logs import LOG_RULE, Then
 from worker.domain.policy import Policy, Rule, ends_at, may_start, opening
 from worker.domain.transitions import CONFLICT, Change, IllegalTransitionError
-from worker.engine.context import Context
+from worker.engine.context import CLOCK_MARGIN, Context
 from worker.engine.desk import Workflow
 from worker.engine.log_rules import read_rules
 from worker.engine.pool import Pool
@@ -174,11 +174,30 @@ class _Submission:
             return
         if await self._has_to_wait(lineage, policy, now):
             return
-        if lineage.conflicts and not await self._still_failed(lineage):
-            return
-        if not await self._log_allows(lineage, policy):
-            return
-        await self._send(lineage, policy)
+        if self._may_be_retried_already(lineage, policy, now):
+            later = now + ctx.options.discovery_interval / 3
+            await ctx.ledger.reschedule(State.SCHEDULED, {lineage.root: later})
+            self.count("unsurveyed")
+        elif lineage.conflicts and not await self._still_failed(lineage):
+            self.count("not_failed_any_more")
+        elif await self._log_allows(lineage, policy):
+            await self._send(lineage, policy)
+
+    def _may_be_retried_already(self, lineage: Lineage, policy: Policy, now: datetime) -> bool:
+        """Whether nobody has read the list for so long that someone may have made this retry meanwhile.
+
+        After a downtime whatever fell due would be sent before the first survey, and people retry by hand
+        while the workers are away. A list that cannot be read holds nobody up longer than `survey_patience`.
+        """
+        ctx = self.ctx
+        if lineage.is_ordered or not (policy.join and lineage.fingerprint and ctx.options.surveys):
+            return False
+        surveyed_at = ctx.desk.surveyed_at(Workflow.of(lineage))
+        if surveyed_at and now - surveyed_at < 2 * ctx.options.discovery_interval + CLOCK_MARGIN:
+            ctx.unsurveyed_since = None
+            return False
+        ctx.unsurveyed_since = ctx.unsurveyed_since or now
+        return now - ctx.unsurveyed_since < ctx.options.survey_patience
 
     async def _log_allows(self, lineage: Lineage, policy: Policy) -> bool:
         """Ask the failed run's log where the policy has rules; end or hold the lineage by what it says."""
