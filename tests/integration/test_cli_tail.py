@@ -90,7 +90,7 @@ FILTERS: tuple[tuple[tuple[str, ...], set[tuple[str, str | None]]], ...] = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("words", "expected"), FILTERS, ids=lambda each: " ".join(map(str, each))[:40])
+@pytest.mark.parametrize(("words", "expected"), FILTERS, ids=range(len(FILTERS)))
 async def test_filters(
     command: Command, ledger: Ledger, words: tuple[str, ...], expected: set[tuple[str, str | None]]
 ) -> None:

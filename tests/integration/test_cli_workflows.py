@@ -43,7 +43,9 @@ ANN = Person("ann@ops", "maintenance")
 async def eager(ledger: Ledger, api: ScriptedApi) -> Context:
     """A worker with the limits and breakers that are there by default."""
     await ledger.begin(timedelta(minutes=10))
-    options = Options(discovery_interval=timedelta(0), watch_interval=timedelta(0))
+    options = Options(
+        discovery_interval=timedelta(0), watch_interval=timedelta(0), survey_patience=timedelta(0)
+    )
     return Context(ledger, api, PolicyBook(EAGER), options, random=lambda: 0.0)
 
 

@@ -34,7 +34,7 @@ from worker.kinetic import KineticError, NotFound
 from worker.ledger import LedgerError, Outcome
 
 CALENDAR = Rule.CALENDAR.value
-_JUST_AFTER = timedelta(milliseconds=100)
+_JUST_AFTER, _AT_LEAST = timedelta(milliseconds=100), timedelta(seconds=1)
 MOST_CONFLICTS = 5
 """Conflicts in a row after which a failed execution is taken for one that cannot be retried."""
 _RECORD_AGAIN_AFTER_S = 0.5
@@ -175,7 +175,7 @@ class _Submission:
         if await self._has_to_wait(lineage, policy, now):
             return
         if self._may_be_retried_already(lineage, policy, now):
-            later = now + ctx.options.discovery_interval / 3
+            later = now + max(ctx.options.discovery_interval / 3, _AT_LEAST)
             await ctx.ledger.reschedule(State.SCHEDULED, {lineage.root: later})
             self.count("unsurveyed")
         elif lineage.conflicts and not await self._still_failed(lineage):
