@@ -30,7 +30,7 @@ from worker.domain.policy import Jitter, Policy, PolicyBook
 from worker.domain.transitions import Change
 from worker.engine import discover, submit
 from worker.engine.context import Context
-from worker.ledger import Ledger, Outcome
+from worker.ledger import Ledger, LedgerUnavailable, Outcome
 from worker.ledger.reports import Reports, StoredEvent
 
 WHY = ("--reason", "the payer fixed it")
@@ -314,6 +314,35 @@ async def test_many_that_are_done_are_counted_and_the_others_are_named(
     )
     answer = await command("cancel", *many, "nobody", *WHY, "--yes")
     assert [line.split()[0] for line in answer.out.splitlines()] == ["nobody", "60"]
+
+
+async def test_what_was_done_is_told_when_redis_goes_away_meanwhile(
+    command: Command, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each it is said whether it is on record, may be, or was not tried; the exit code says why."""
+    await ledger.begin(timedelta(minutes=10))
+    now = datetime.now(UTC)
+    many = [f"e{n}" for n in range(6)]
+    await asyncio.gather(
+        *(ledger.commit(discovered(execution(each, updated_at=now), now=now)) for each in many)
+    )
+    commit = Ledger.commit
+
+    async def goes_away(self: Ledger, change: Change, **options: Any) -> Outcome:
+        if change.after.root == "e2":
+            raise LedgerUnavailable("gone")
+        return await commit(self, change, **options)
+
+    monkeypatch.setattr("worker.cli.ordering.CHUNK", 3)
+    monkeypatch.setattr(Ledger, "commit", goes_away)
+    answer = await command("hold", *many, *WHY, "--json")
+    assert answer.code == 3
+    assert {uuid: item["result"] for uuid, item in results(answer.out).items()} == {
+        "e0": "done",
+        "e1": "done",
+        "e2": "unclear",
+    }
+    assert "2 done, 1 without an answer from Redis, 3 not tried" in answer.err
 
 
 # --- at the same time ----------------------------------------------------------------------------------

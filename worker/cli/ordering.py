@@ -20,12 +20,13 @@ from worker.domain.lineage import HELD_BY_PERSON, Lineage, Order
 from worker.domain.orders import RefusedError
 from worker.domain.policy import PolicyBook, RetryAt, decide
 from worker.domain.transitions import CANCELLED_BY_PERSON, DECIDED_BY_PERSON, Change
-from worker.ledger import Ledger, LedgerFormatError, Outcome
+from worker.ledger import Ledger, LedgerFormatError, LedgerUnavailable, Outcome
 
 CHUNK = 500
 """Lineages read at once; their records are what this takes of memory."""
 _BY_PERSON = (HELD_BY_PERSON, DECIDED_BY_PERSON, CANCELLED_BY_PERSON)
 _NOTHING_SAID = (None, "")
+_MAY_BE_STORED = "Redis went away before it answered: it may be on record or not; see `show`"
 TRIES = 5
 """Workers move lineages on all the time; more often than that between a reading and a write is no chance."""
 
@@ -49,6 +50,9 @@ class Came(StrEnum):
     SAME = "same"
     """It is the lineage of an execution that was named before."""
     UNKNOWN = "unknown"
+    UNCLEAR = "unclear"
+    """Redis went away: it may be stored or not."""
+    UNTRIED = "untried"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +94,25 @@ class Ordering:
     seen: dict[str, str] = field(default_factory=dict)
 
     async def carry_out(self, uuids: Sequence[str]) -> AsyncIterator[Item]:
-        """Do it for the lineage of each execution, and yield what came of each, in order."""
+        """Do it for the lineage of each execution, and yield what came of each, in order.
+
+        Raises:
+            LedgerUnavailable: the rest was not tried. What was under way at that moment is yielded before, as
+                `UNCLEAR` where no answer came.
+        """
         async for chunk in self._read(uuids):
-            for item in await asyncio.gather(*(self._settle(each) for each in chunk)):
-                yield item
+            answers = await asyncio.gather(*(self._settle(each) for each in chunk), return_exceptions=True)
+            away = None
+            for item, answer in zip(chunk, answers, strict=True):
+                if isinstance(answer, LedgerUnavailable):
+                    away = answer
+                    yield Item(item.uuid, Came.UNCLEAR, item.lineage, _MAY_BE_STORED)
+                elif isinstance(answer, BaseException):
+                    raise answer
+                else:
+                    yield answer
+            if away:
+                raise away
 
     async def rehearse(self, uuids: Sequence[str]) -> AsyncIterator[Item]:
         """Yield what would come of each, and change nothing."""

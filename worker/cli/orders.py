@@ -13,7 +13,7 @@ import click
 
 from worker.cli import outcomes
 from worker.cli.deciding import MAX_SAID_CHARS, decider, deciding
-from worker.cli.errors import NO, WRONG, CommandError
+from worker.cli.errors import AWAY, NO, WRONG, CommandError
 from worker.cli.ordering import Came, Ordering, Wanted, named
 from worker.cli.outcomes import Now
 from worker.cli.output import console
@@ -21,7 +21,7 @@ from worker.cli.paused import paused_workflows
 from worker.cli.session import settings, with_ledger
 from worker.domain.policy import PolicyBook
 from worker.domain.text import clean_text
-from worker.ledger import Ledger
+from worker.ledger import Ledger, LedgerUnavailable
 from worker.ledger.reports import Reports
 
 ASKS_FROM = 21
@@ -156,6 +156,8 @@ def _order(asked: Asked) -> None:
     came = with_ledger(lambda ledger: work(ledger, rehearse=False), config)
     on_record = clean_text(str(person), MAX_SAID_CHARS)
     click.echo(f"{outcomes.in_words(came)} (on record: {on_record})", err=asked.as_json)
+    if came[Came.UNCLEAR] or came[Came.UNTRIED]:
+        raise CommandError("Redis is not available; give the rest again when it is back", AWAY)
     if sum(came.values()) > came[Came.DONE] + came[Came.SAME]:
         raise click.exceptions.Exit(NO)
 
@@ -205,10 +207,15 @@ async def _say_what_comes(ordering: Ordering, uuids: list[str]) -> None:
 async def _carry_out(ordering: Ordering, uuids: list[str], now: Now, *, as_json: bool) -> Counter[Came]:
     came: Counter[Came] = Counter()
     screen = console()
-    async for item in ordering.carry_out(uuids):
-        came[item.came] += 1
-        if as_json:
-            click.echo(json.dumps(outcomes.as_object(item)))
-        elif len(uuids) <= SHOWN_ALL or not item.is_well:
-            screen.print(outcomes.line(item, ordering.wanted, now))
+    try:
+        async for item in ordering.carry_out(uuids):
+            came[item.came] += 1
+            if as_json:
+                click.echo(json.dumps(outcomes.as_object(item)))
+            elif len(uuids) <= SHOWN_ALL or not item.is_well:
+                screen.print(outcomes.line(item, ordering.wanted, now))
+    except LedgerUnavailable:
+        if not came:
+            raise  # nothing is done yet: there is nothing to tell but that
+        came[Came.UNTRIED] = len(uuids) - came.total()
     return came

@@ -106,6 +106,8 @@ def in_words(came: Counter[Came]) -> str:
         Came.REFUSED: "refused",
         Came.BEATEN: "with somebody else faster",
         Came.UNKNOWN: "not known",
+        Came.UNCLEAR: "without an answer from Redis",
+        Came.UNTRIED: "not tried",
     }
     return ", ".join(
         f"{came[each]} {said}" for each, said in words.items() if came[each] or each is Came.DONE

@@ -123,7 +123,8 @@ class Order:
     call or a clone is under way is carried out when the lineage would be scheduled again.
 
     Attributes:
-        of: the failed execution that is to be retried; "" for the other wishes.
+        of: the failed execution that is to be retried. For the other wishes: the one that somebody wanted
+            retried before, so that it still is when the wish is taken back; "" when nobody did.
         detail: who said it, and why.
     """
 

@@ -125,13 +125,15 @@ def release(lineage: Lineage, *, detail: str, now: datetime, due_at: datetime | 
     """
     wished = lineage.order is not None and lineage.order.wish is not Wish.RETRY
     if wished and (lineage.state in FLYING_STATES or lineage.is_in_doubt):
-        return transitions.put_off(lineage, None)
+        return transitions.put_off(lineage, transitions.retry_before(lineage.order))
     if lineage.state is not State.HELD:
         raise RefusedError(f"nothing holds it: {_standing(lineage)}")
     if lineage.is_in_doubt:
         raise RefusedError(f"{_MAYBE_A_CLONE}: decide that first, with `resolve`")
     wanted = lineage.due_at if lineage.reason == HELD_BY_PERSON and lineage.due_at else due_at
-    return transitions.schedule_by_hand(lineage, due_at=max(now, wanted or now), detail=detail, now=now)
+    order = lineage.order if lineage.is_ordered else None  # a retry that was wanted before the hold
+    due = max(now, wanted or now)
+    return transitions.schedule_by_hand(lineage, due_at=due, detail=detail, now=now, order=order)
 
 
 def _put_off(lineage: Lineage, wish: Wish, detail: str) -> Change:
@@ -139,7 +141,8 @@ def _put_off(lineage: Lineage, wish: Wish, detail: str) -> Change:
         raise RefusedError(
             f"that is wanted already ({lineage.order.detail}), and done when its attempt has ended"
         )
-    return transitions.put_off(lineage, Order(wish, "", detail))
+    of = lineage.order.of if lineage.order else ""
+    return transitions.put_off(lineage, Order(wish, of, detail))
 
 
 def _goes_on_elsewhere(lineage: Lineage) -> bool:

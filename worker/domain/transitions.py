@@ -493,7 +493,7 @@ def stop_watching(lineage: Lineage, *, reason: str, detail: str, now: datetime) 
         "reason": reason,
         "detail": detail,
     }
-    return Change(lineage, after, (Event("retries_exhausted", facts),))
+    return _obeyed(Change(lineage, after, (Event("retries_exhausted", facts),)), now)
 
 
 def observe(lineage: Lineage, *, alive: bool = False, missing_since: datetime | None = None) -> Change:
@@ -565,8 +565,19 @@ def _obeyed(change: Change, now: datetime, told: tuple[Event, ...] = ()) -> Chan
     elif decided.state.is_final:
         return change
     else:
+        left = replace(left, order=retry_before(order))
         instead = hold(left, reason=HELD_BY_PERSON, detail=order.detail, now=now)
     return Change(before, instead.after, (*told, *instead.events))
+
+
+def retry_before(order: Order | None) -> Order | None:
+    """Return the retry that somebody wanted before this order, and that no call has made yet."""
+    return Order(Wish.RETRY, order.of, order.detail) if order and order.of else None
+
+
+def _without_retry(order: Order | None) -> Order | None:
+    """Return what is left of an order when a call was made: nothing of a retry."""
+    return None if order is None or order.wish is Wish.RETRY else replace(order, of="")
 
 
 def _ends_as(lineage: Lineage, ending: Ending, now: datetime, note: str = "") -> Change:
@@ -612,7 +623,7 @@ def _watching(lineage: Lineage, attempt: Attempt, now: datetime) -> Lineage:
         lineage,
         State.RUNNING,
         now,
-        order=None if lineage.order and lineage.order.wish is Wish.RETRY else lineage.order,
+        order=_without_retry(lineage.order),
         attempts=(*lineage.attempts, attempt),
         intent=None,
         due_at=None,

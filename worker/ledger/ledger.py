@@ -6,8 +6,9 @@ counts, stories) is in `reports`.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -214,8 +215,15 @@ class Ledger:
             if int(cursor) == 0:
                 return
 
-    async def regroup(self, lineages: Sequence[Lineage]) -> None:
-        """Put lineages that an older worker wrote into their groups; what moved on since is in its own."""
+    async def regroup(self, lineages: Sequence[Lineage]) -> int:
+        """Put lineages that an older worker wrote into their groups, and their records into this format.
+
+        What moved on since is in its group already. An older worker that still holds such a record can
+        neither store what it made of it nor read it again.
+
+        Returns:
+            how many there were.
+        """
         calls = [
             Call(
                 script("regroup"),
@@ -228,13 +236,17 @@ class Ledger:
                 [
                     *(each.version, each.root, Group.of(each).field, to_ms(each.since)),
                     *(each.workflow, each.workflow_name or each.workflow_uuid),
+                    records.dump(replace(each, version=each.version + 1), secrets.token_hex(6)),
+                    records.FORMAT,
                 ],
             )
             for each in lineages
         ]
-        for answer in await run_all(self.connection, calls) if calls else []:
+        answers = await run_all(self.connection, calls) if calls else []
+        for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
+        return sum(answer[1] for answer in answers)
 
     async def grouped(self) -> None:
         """Note that every lineage is in its group."""

@@ -263,6 +263,38 @@ def test_release_does_not_take_back_an_order_to_retry() -> None:
         orders.release(ordered, detail=BOB, now=NOW)
 
 
+def test_a_hold_that_is_taken_back_leaves_the_retry_that_was_wanted_before() -> None:
+    """A colleague holds a dead letter that somebody retries, and releases it: it is retried all the same."""
+    ordered = orders.retry(MADE["exhausted"](), detail=ANN, now=NOW).after
+    assert orders.release(hold(ordered, BOB), detail=BOB, now=LATER).after.is_ordered
+    sent = submitting(ordered).after
+    put_off = hold(sent, BOB)
+    assert not put_off.is_ordered
+    assert orders.release(put_off, detail=BOB, now=NOW).after.is_ordered
+    not_sent = delivered_not(put_off).after
+    assert not_sent.state is State.HELD
+    assert orders.release(not_sent, detail=BOB, now=LATER).after.is_ordered
+
+
+def test_a_retry_that_was_made_is_not_made_again_after_a_hold() -> None:
+    """Its call made a clone: what is released then goes by the policy."""
+    sent = submitting(orders.retry(MADE["exhausted"](), detail=ANN, now=NOW).after).after
+    clone = execution("clone-2", Status.QUEUED)
+    alive = transitions.accept(hold(sent, BOB), clone, now=LATER, evidence="201").after
+    assert orders.release(alive, detail=BOB, now=LATER).after.order is None
+    held_back = fails(alive).after
+    assert (held_back.state, held_back.order) == (State.HELD, None)
+
+
+def test_an_end_that_was_asked_for_counts_where_a_clone_is_never_seen_to_end() -> None:
+    """It is put away and no dead letter; its clone may live, so nothing is retried beside it in silence."""
+    wanted = cancel(running(discovered().after).after)
+    over = transitions.stop_watching(wanted, reason="watch_timeout", detail="", now=LATER).after
+    assert (over.state, over.detail, over.order) == (State.CANCELLED, ANN, None)
+    with pytest.raises(RefusedError, match="never seen to end"):
+        orders.retry(over, detail=BOB, now=LATER)
+
+
 def test_a_released_lineage_keeps_its_time_where_a_person_held_it() -> None:
     """Where a rule held it, its policy says when; never earlier than now."""
     scheduled = discovered(decision=RetryAt(1, NOW + HOUR, HOUR)).after
