@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from worker.domain.lineage import Lineage, State
 from worker.domain.policy import GiveUp, GiveUpReason
 from worker.domain.transitions import Change
 from worker.ledger import Ledger
+from worker.ledger.clock import to_ms
 from worker.ledger.commits import Outcome
 from worker.ledger.reports import Reports
 
@@ -97,6 +99,29 @@ async def test_status_tells_what_each_job_did_last(command: Command, ledger: Led
     assert -1 < tick["age_s"] < 60
     line = next(line for line in (await command("status")).out.splitlines() if line.startswith("discover"))
     assert line.endswith("took 1.5s: new failures 2")
+
+
+async def test_status_says_first_that_nobody_works_or_that_the_list_is_not_read(
+    command: Command, ledger: Ledger
+) -> None:
+    """The last job is some time ago; one that is under way counts as work."""
+    await ledger.begin(timedelta(0))
+    await Reports(ledger).summary()
+    now_ms = to_ms(ledger.clock.now())
+
+    async def ticked(job: str, ago_s: int) -> None:
+        tick = json.dumps({"finished_at": now_ms - ago_s * 1000, "duration_ms": 5})
+        await ledger.connection.command("HSET", ledger.keys.ticks, job, tick)
+
+    await ticked("submit", 60)
+    assert "no worker is working since" in (await command("status")).out
+    await ledger.connection.command("HSET", ledger.keys.busy, "submit", now_ms)
+    assert "no worker" not in (await command("status")).out
+    await ticked("submit", 0)
+    await ticked("discover", 3600)
+    assert "the list was not read since" in (await command("status")).out
+    await ticked("discover", 5)
+    assert "not read" not in (await command("status")).out
 
 
 async def test_status_says_that_work_is_suspended(command: Command, ledger: Ledger) -> None:

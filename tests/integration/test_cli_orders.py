@@ -136,6 +136,8 @@ async def test_an_ordered_retry_goes_whatever_policy_breaker_calendar_and_budget
     assert api.calls == []
     assert (await command("retry", "a", *WHY)).code == 0
     await submit_until(ctx, api, ["a"])
+    made = await ctx.ledger.connection.command("ZCARD", ctx.ledger.keys.made)
+    assert made == 0, "it uses no budget up"
 
 
 async def test_a_retry_beside_a_clone_that_may_live_has_to_be_asked_for(
@@ -172,7 +174,7 @@ async def test_a_held_failure_is_not_retried_before_it_is_released(
     again = await command("hold", "a", *WHY)
     assert again.code == 1
     assert "it is held already (held_by_person)" in again.out
-    assert "attempt 1 goes now" in (await command("release", "a", *WHY)).out
+    assert "attempt 1 is due now" in (await command("release", "a", *WHY)).out
     await submit_until(ctx, api, ["a"])
 
 

@@ -6,6 +6,10 @@ import ast
 import re
 from pathlib import Path
 
+import click
+import pytest
+
+from worker.cli.app import cli
 from worker.domain.budget import Limit
 from worker.domain.lineage import State
 from worker.domain.policy import GiveUpReason, Rule
@@ -79,6 +83,38 @@ def test_the_runbooks_links_lead_somewhere() -> None:
     page = (DOCS / "runbook.md").read_text()
     headings = {_anchor(heading) for heading in re.findall(r"^#+ (.+)$", page, re.MULTILINE)}
     assert sorted(set(re.findall(r"\(#([^)]+)\)", page)) - headings) == []
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/runbook.md", "docs/redrive.md", "docs/track.md", "docs/alerts.md"]
+)
+def test_every_command_on_a_page_can_be_given(page: str) -> None:
+    """What people copy at night exists: commands, subcommands and options."""
+    text = (ROOT / page).read_text()
+    given = re.findall(r"kinetic-retry ((?:[a-z]|-)[^`#\n)|&]*)", text)
+    assert given
+    assert [each for each in given if not _is_a_command(each)] == []
+
+
+def _is_a_command(words: str) -> bool:
+    """Whether the command exists, and has every option that is named; `a|b` stands for either."""
+    command: click.Command = cli
+    context = click.Context(cli)
+    for word in re.split(r"\s+", words.strip().rstrip(".,:;'\"")):
+        if word.startswith("--"):
+            known = {
+                option
+                for each in command.get_params(context)
+                for option in (*each.opts, *each.secondary_opts)
+            }
+            if word.strip("[].,'\"").partition("=")[0] not in {*known, "--version", "--help"}:
+                return False
+        elif isinstance(command, click.Group):
+            found = command.get_command(context, word.strip(".,'\"[]"))
+            if found is None:
+                return command is not cli
+            command = found
+    return True
 
 
 def _anchor(heading: str) -> str:

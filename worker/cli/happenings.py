@@ -65,7 +65,9 @@ def _recovered(facts: Facts) -> str:
 
 def _forced(facts: Facts) -> str:
     to = str(facts.get("to", ""))
-    what = "let the breaker decide by itself" if to == "auto" else f"forced the breaker {name(to)}"
+    until = f" until {name(str(facts['until']), 30)}" if facts.get("until") else ""
+    words = {"auto": "ended the pause, or what was forced", "open": f"paused the workflow{until}"}
+    what = words.get(to, f"forced the breaker {name(to)}")
     return f"[bold]{name(str(facts.get('by', '')), 120)}[/] {what}: {name(str(facts.get('why', '')), 300)}"
 
 

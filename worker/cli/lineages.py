@@ -249,6 +249,8 @@ def _table(found: list[Lineage], policies: PolicyBook, now: datetime) -> Any:
         waits = each.reason in WAITING_FOR  # for its workflow: `status` says once how that stands
         due = f"due {ago(each.due_at, now)}" if each.state is State.SCHEDULED and each.due_at else ""
         reason = name(each.reason) + (f": {name(each.detail, 80)}" if each.detail and not waits else "")
+        if each.signature and not each.state.is_final:
+            reason += f"; failed at {each.signature.in_words}"
         colour = COLOURS[each.state]
         policy, _ = policies.for_workflow(each.workflow_uuid, each.workflow_name)
         grid.add_row(

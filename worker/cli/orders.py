@@ -155,7 +155,8 @@ def _order(asked: Asked) -> None:
         click.confirm("Do it?", abort=True, err=True)
     came = with_ledger(lambda ledger: work(ledger, rehearse=False), config)
     on_record = clean_text(str(person), MAX_SAID_CHARS)
-    click.echo(f"{outcomes.in_words(came)} (on record: {on_record})", err=asked.as_json)
+    said = f" (on record: {on_record})" if came[Came.DONE] else ""
+    click.echo(f"{outcomes.in_words(came)}{said}", err=asked.as_json)
     if came[Came.UNCLEAR] or came[Came.UNTRIED]:
         raise CommandError("Redis is not available; give the rest again when it is back", AWAY)
     if sum(came.values()) > came[Came.DONE] + came[Came.SAME]:

@@ -60,7 +60,8 @@ def outcome(lineage: Lineage, wanted: Wanted, now: Now) -> str:
 def _scheduled(lineage: Lineage, now: Now) -> str:
     at = lineage.since  # when it was put on record, a moment after `now` was read
     due_at = lineage.due_at or at
-    goes = f"is due {ago(due_at, at)}, at {clock(due_at, at)}" if due_at > at else "goes now"
+    now_or_soon = "goes now" if lineage.is_ordered else "is due now, if its workflow has room for it"
+    goes = f"is due {ago(due_at, at)}, at {clock(due_at, at)}" if due_at > at else now_or_soon
     words = f"attempt {lineage.next_attempt} {goes}"
     policy, _ = now.policies.for_workflow(lineage.workflow_uuid, lineage.workflow_name)
     objection = None if lineage.is_ordered else may_start(lineage.history, policy, due_at)

@@ -44,6 +44,9 @@ MEANINGS = {
 }
 
 
+STANDSTILL_AFTER, UNREAD_AFTER = timedelta(seconds=20), timedelta(minutes=10)
+
+
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print an object: states, workflows, budget, …")
 @click.option(
@@ -124,6 +127,7 @@ def as_object(summary: Summary) -> dict[str, Any]:
         "started_at": iso(summary.started_at),
         "tracked": summary.tracked,
         "waiting": summary.waiting,
+        "alive_at": iso(summary.alive_at),
     }
 
 
@@ -147,10 +151,26 @@ def table(summary: Summary) -> Any:
     return grid
 
 
+def _standstill(summary: Summary) -> list[str]:
+    """Return what nobody does although it should be done."""
+    said, now, listed = [], summary.now, summary.ticks.get("discover")
+    if summary.alive_at and now - summary.alive_at > STANDSTILL_AFTER:
+        when = clock(summary.alive_at, now)
+        said.append(
+            f"[bold red]no worker is working[/] since {when}: see that worker and beat run"
+        )
+    elif listed and not summary.gate.closed and now - listed.finished_at > UNREAD_AFTER:
+        said.append(
+            f"[bold red]the list was not read[/] since {clock(listed.finished_at, now)}: new failures are "
+            "not noticed. Look for listing_failed in the log; kinetic-retry check"
+        )
+    return said
+
+
 def lines(summary: Summary) -> list[str]:
     """Return what the table cannot say."""
     now, gate, next_due = summary.now, summary.gate, _next_due(summary)
-    said = []
+    said = _standstill(summary)
     since = f" since {clock(gate.since, now)}" if gate.since else ""
     if gate.closed is Closed.SUSPENDED:
         said.append(

@@ -340,9 +340,11 @@ def may_start(history: History, policy: Policy, now: datetime) -> GiveUp | None:
     if policy.max_attempts == 0:
         return GiveUp(GiveUpReason.REPORT_ONLY, "the policy allows no attempts: failures are only reported")
     if history.attempts >= policy.max_attempts:
-        return GiveUp(
-            GiveUpReason.ATTEMPTS_USED_UP, f"{history.attempts} of {policy.max_attempts} attempts were made"
-        )
+        made, most = history.attempts, policy.max_attempts
+        detail = f"{made} of {most} attempts were made"
+        if made > most:  # some were a person's word
+            detail = f"{made} attempts were made, and the policy allows {most}"
+        return GiveUp(GiveUpReason.ATTEMPTS_USED_UP, detail)
     return _past_the_end(history, policy, now)
 
 

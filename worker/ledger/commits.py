@@ -283,7 +283,7 @@ def _made(before: Lineage | None, after: Lineage) -> str:
     if before is None:
         return ""
     if after.state is State.SUBMITTING:
-        return "+"
+        return "" if after.is_ordered else "+"  # a person's word is bound by no budget, and uses none up
     if after.made > before.made and before.state in (State.SCHEDULED, State.HELD):
         return "+"  # a clone of which it was thought that it had not been made
     had_a_call = before.intent is not None and before.state is not State.SCHEDULED

@@ -47,6 +47,7 @@ class Summary:
         tracked: executions watched by name.
         breakers: those that are not untouched, by what their workflow is counted under.
         waiting: lineages that wait for their workflow, or for a limit, to have room.
+        alive_at: when a worker finished a job last, or said that it is at one; None before any did.
     """
 
     now: datetime
@@ -59,6 +60,7 @@ class Summary:
     tracked: int
     breakers: dict[str, Breaker]
     waiting: int
+    alive_at: datetime | None = None
 
 
 class Reports:
@@ -89,25 +91,29 @@ class Reports:
             ("ZCARD", keys.tracked),
             ("HGETALL", keys.breakers),
             ("ZCARD", keys.waiting),
+            ("HGETALL", keys.busy),
         ]
         answers = await connection.pipelined(commands)
         for answer in answers:
             if isinstance(answer, Exception):
                 raise connection.translated(answer)
-        *counts, time, counters, first_due, ticks, gate, started, tracked, breakers, waiting = answers
+        *counts, time, counters, first_due, ticks, gate, started, tracked, breakers, waiting, busy = answers
         self._ledger.clock.hear(mark, int(time[0]) * 1000 + int(time[1]) // 1000)
         now = self._ledger.clock.now()
+        done = {job: read_tick(text) for job, text in sorted(as_mapping(ticks).items())}
+        under_way = [from_ms(int(at)) for at in as_mapping(busy).values()]
         return Summary(
             now=now,
             states=dict(zip(State, counts, strict=True)),
             counters={name: int(count) for name, count in sorted(as_mapping(counters).items())},
             next_due=first_score(first_due),
-            ticks={job: read_tick(text) for job, text in sorted(as_mapping(ticks).items())},
+            ticks=done,
             gate=read_gate(gate, now),
             started_at=from_ms(int(started)) if started else None,
             tracked=tracked,
             breakers=_breakers(breakers),
             waiting=waiting,
+            alive_at=max([*under_way, *(tick.finished_at for tick in done.values())], default=None),
         )
 
     async def find(self, uuid: str) -> Lineage | None:
