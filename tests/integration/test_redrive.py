@@ -158,6 +158,18 @@ async def test_a_canary_that_failed_stops_it_and_everything_else_stays_as_it_was
     assert all("failed again" in why for _, why in (await results(worker, one)).values())
 
 
+async def test_a_long_canary_is_judged_whole(worker: Context, api: ScriptedApi) -> None:
+    """Longer than what is judged later: whoever is more careful does not get everything retried for it."""
+    await dead_letters(worker, api, 60)
+    one = await start(worker, canary=45, in_flight=15)
+    for _ in range(8):
+        await carry_on(worker, api, Status.FAILED)
+    stopped = await look(worker, one)
+    assert stopped.standing.status is Standing.STOPPED
+    assert len(api.calls) <= 45
+    assert stopped.counts["pending"] >= 15
+
+
 async def test_it_stops_later_when_too_many_of_the_newest_fail_again(
     worker: Context, api: ScriptedApi
 ) -> None:

@@ -18,6 +18,8 @@ from worker.domain.redrive_plan import Plan
 
 WINDOW = 20
 """Newest outcomes by which it is judged once the canary has passed."""
+MOST_CANARIES = 1000
+"""The longest canary; so many of the newest verdicts of a round are kept, or it could never be judged whole."""
 ENOUGH = 5
 """Outcomes that it takes at least to stop it then."""
 RELEASED_AT_ONCE = 100
@@ -105,7 +107,7 @@ class Tally:
         pending: items that were not released yet.
         flying: released ones without an outcome; `of_round`: those of them that this round released.
         outcomes: how many ended how.
-        recent: the newest verdicts of this round, the last one last.
+        recent: the newest verdicts of this round, the last one last; `MOST_CANARIES` at most.
         tokens: releases that the rate allows now.
     """
 
@@ -174,7 +176,8 @@ def _canary_failed(plan: Plan, tally: Tally) -> str:
 
 
 def _too_many_failed(plan: Plan, tally: Tally) -> str:
-    judged, failed = len(tally.recent), tally.recent.count(False)
+    newest = tally.recent[-WINDOW:]
+    judged, failed = len(newest), newest.count(False)
     if judged < ENOUGH or failed <= plan.stop_share * judged:
         return ""
     return f"{failed} of the last {judged} failed again, more than {plan.stop_share:.0%}"

@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from worker.domain.redrive import WINDOW, Standing
+from worker.domain.redrive import MOST_CANARIES, Standing
 from worker.domain.redrive_plan import Plan
 from worker.domain.redriven import Chosen, Item, Result
 from worker.ledger import redrive_records as records
@@ -175,7 +175,7 @@ class Redrives:
             *(self._keys.redrive(redrive_id), self._keys.redrive_pending(redrive_id)),
             *(self._keys.redrive_flying(redrive_id), self._keys.redrive_results(redrive_id)),
         ]
-        answer = await self._run("end_redrive_items", keys, WINDOW, *told)
+        answer = await self._run("end_redrive_items", keys, MOST_CANARIES, *told)
         return int(answer[1])
 
     async def close(self, redrive_id: str, version: int) -> bool:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from worker.domain.redrive import (
     ENOUGH,
+    MOST_CANARIES,
     WINDOW,
     Move,
     Outcome,
@@ -158,7 +159,7 @@ class World:
             verdict = self.dice.random() < self.recovers
             self.ended.append(verdict)
             if of_round == self.standing.round:
-                self.recent = [*self.recent, verdict][-WINDOW:]
+                self.recent = [*self.recent, verdict][-MOST_CANARIES:]
         while True:
             of_round = sum(each == self.standing.round for _, each in self.flying)
             counts = {Outcome.RECOVERED: sum(self.ended), Outcome.FAILED: self.ended.count(False)}
@@ -182,7 +183,7 @@ class World:
 plans = st.builds(
     lambda **terms: replace(PLAN, **terms),
     total=st.integers(1, 200),
-    canary=st.integers(0, 10),
+    canary=st.integers(0, 10) | st.integers(11, 220),
     rate=st.floats(0.01, 50),
     stop_share=st.sampled_from([0.0, 0.3, 0.5, 1.0]),
     in_flight=st.integers(1, 60),
