@@ -111,7 +111,9 @@ class Alerter:
         signs += await self._alerts.signs_of_life()
         situation = situation_of(summary, memory, signs, works=self._works)
         wrong = alert_conditions.look(situation, self._rules)
-        begun, over = alerts.follow(memory, wrong, self._rules, summary.now)
+        since = {key: each.since for key, each in memory.open.items()}
+        unclear = alert_conditions.unclear(situation, since)
+        begun, over = alerts.follow(memory, wrong, self._rules, summary.now, unclear)
         for each, known in begun:
             alert_words.put_wrong(memory, self._rules, summary.now, each, known)
         for key, known in over:

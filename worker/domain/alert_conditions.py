@@ -5,7 +5,7 @@ A condition says what it means, what happens next and what one can do. Nothing h
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -67,6 +67,26 @@ class Situation:
 def look(found: Situation, rules: Rules) -> list[Wrong]:
     """Return the conditions that are met."""
     return [*_no_tick(found, rules), *_gate(found, rules), *_unread(found, rules), *_rest(found, rules)]
+
+
+def unclear(found: Situation, known: Mapping[str, datetime]) -> set[str]:
+    """Return the conditions of which nobody can say that they are over; `known`, with since when.
+
+    A condition ends on evidence. That nobody looked for a while, or that something worse hides it, is none.
+    """
+    closed = found.suspended or found.down or found.throttled
+
+    def nothing_since(key: str, at: datetime | None) -> bool:
+        return key in known and (at is None or at <= known[key])
+
+    keys = set()
+    if not found.works and nothing_since("no_tick", found.alive_at):
+        keys.add("no_tick")
+    if "unread" in known and (closed or nothing_since("unread", found.listed_at)):
+        keys.add("unread")
+    if closed:
+        keys |= {"gate", "suspended"} & known.keys()
+    return keys
 
 
 def redis_away(since: datetime, after: timedelta, detail: str) -> Wrong:

@@ -5,6 +5,7 @@ Pure. Names of workflows come from elsewhere: they are cleaned here, also of wha
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from urllib.parse import quote
@@ -166,9 +167,19 @@ def _link(rules: Rules, execution: str, workflow: str) -> str:
     return f"{safe(execution)}  {link.replace('{execution_uuid}', quote(execution, safe=''))}"
 
 
+def _word(text: str) -> str:
+    """Return text of the API's as one word for a shell; "" where it cannot be copied safely.
+
+    People paste these commands at night: `$(…)` or `;` in a uuid must stay a part of the uuid.
+    """
+    return shlex.quote(text) if text and safe(text, 200) == text else ""
+
+
 def _commands(each: Gathered) -> list[str]:
-    whose = f" --workflow {safe(each.workflow)}" if each.workflow else ""
-    one = f"kinetic-retry show {safe(each.first[0])}" if each.first else "kinetic-retry status"
+    workflow = _word(each.workflow)
+    whose = f" --workflow {workflow}" if workflow else ""
+    first = _word(each.first[0]) if each.first else ""
+    one = f"kinetic-retry show {first}" if first else "kinetic-retry status"
     if each.kind is Kind.HELD:
         return [
             one,

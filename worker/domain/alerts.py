@@ -7,7 +7,7 @@ The memory is changed in place; its keeper stores it before anything of it is se
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -277,13 +277,20 @@ def take_due(
 
 
 def follow(
-    memory: Memory, wrong: Sequence[Wrong], rules: Rules, now: datetime
+    memory: Memory,
+    wrong: Sequence[Wrong],
+    rules: Rules,
+    now: datetime,
+    unclear: Collection[str] = (),
 ) -> tuple[list[tuple[Wrong, Open]], list[tuple[str, Open]]]:
     """Take note of what is wrong; return the conditions to be told now, and those told that are over.
 
     A condition is returned when it has lasted long enough, again after each `rules.repeat`, and never twice
-    in between.
+    in between. One of which nobody can say that it is over (`unclear`) is not.
     """
+    for key in unclear:
+        if key in memory.open:
+            memory.open[key].seen_at = now
     tell: list[tuple[Wrong, Open]] = []
     for each in wrong:
         known = memory.open.setdefault(each.key, Open(min(each.since, now), now, each.what, each.settle))

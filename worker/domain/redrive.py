@@ -19,7 +19,7 @@ from worker.domain.redrive_plan import Plan
 WINDOW = 20
 """Newest outcomes by which it is judged once the canary has passed."""
 MOST_CANARIES = 1000
-"""The longest canary; so many of the newest verdicts of a round are kept, or it could never be judged whole."""
+"""The longest canary. So many of the newest verdicts of a round are kept, so that it is judged whole."""
 ENOUGH = 5
 """Outcomes that it takes at least to stop it then."""
 RELEASED_AT_ONCE = 100

@@ -14,6 +14,7 @@ from worker.domain.alert_conditions import (
     Pause,
     Situation,
     look,
+    unclear,
 )
 from worker.domain.alerts import (
     GATHER_BEHIND,
@@ -207,6 +208,60 @@ def test_what_comes_and_goes_is_one_episode() -> None:
         said += len(tell) + len(over)
     assert said == 1
     assert SETTLED_AFTER > 10 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "at_last", "key"),
+    [
+        # `serve` starts anew while workers are dead: for a moment nobody has looked for long enough.
+        (
+            {"alive_at": NOW - MINUTE},
+            {"alive_at": NOW - MINUTE, "seeing_since": NOW},
+            {"alive_at": NOW + MINUTE},
+            "no_tick",
+        ),
+        # Something worse hides it: nothing is listed behind a closed gate; a refused key is no API that is back.
+        (
+            {"listed_at": NOW - 11 * MINUTE},
+            {"listed_at": NOW - 11 * MINUTE, "down": True},
+            {"listed_at": NOW + MINUTE},
+            "unread",
+        ),
+        ({"down": True, "gate_since": NOW - 20 * MINUTE}, {"suspended": True}, {}, "gate"),
+    ],
+)
+def test_a_condition_ends_on_evidence(
+    first: dict[str, object], then: dict[str, object], at_last: dict[str, object], key: str
+) -> None:
+    """Nobody is told that it is over while nobody can know; then once."""
+    known, ended = memory(), []
+
+    def turn(second: int, facts: dict[str, object]) -> None:
+        now = NOW + second * SECOND
+        found = situation(**({"alive_at": now} | facts | {"now": now}))
+        open_since = {name: each.since for name, each in known.open.items()}
+        _, over = alerts.follow(known, look(found, RULES), RULES, now, unclear(found, open_since))
+        ended.extend((second, name) for name, _ in over if name == key)
+
+    turn(0, first)
+    assert known.open[key].told_at == NOW
+    for second in range(5, 60, 5):
+        turn(second, then)
+    assert ended == []
+    for second in range(70, 200, 5):
+        turn(second, at_last)
+    assert [name for _, name in ended] == [key]
+
+
+def test_a_command_to_copy_is_one_command() -> None:
+    """Whatever a uuid holds, it stays an argument; where it could be altered on the way it is left out."""
+    known = memory()
+    alert_words.put_gathered(known, RULES, NOW, Gathered(Kind.DEAD, "w; reboot", "W", 1, {"x": 1}, ["$(id)"]))
+    alert_words.put_gathered(known, RULES, NOW, Gathered(Kind.DEAD, "`id`", "W", 1, {"x": 1}, ["e1"]))
+    first, second = (each.body for each in known.outbox)
+    assert "kinetic-retry show '$(id)'" in first
+    assert "kinetic-retry redrive --workflow 'w; reboot'" in first
+    assert "kinetic-retry redrive   (shows a plan first)" in second
 
 
 def situation(**changes: object) -> Situation:
