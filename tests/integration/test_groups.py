@@ -276,7 +276,6 @@ async def test_what_an_older_worker_writes_after_the_first_pass_is_met_by_a_late
     assert await regroup(ctx) == 0, "it is over"
 
 
-
 async def test_a_regrouping_that_is_cut_short_is_done_again(
     ctx: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:

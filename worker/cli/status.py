@@ -156,9 +156,7 @@ def _standstill(summary: Summary) -> list[str]:
     said, now, listed = [], summary.now, summary.ticks.get("discover")
     if summary.alive_at and now - summary.alive_at > STANDSTILL_AFTER:
         when = clock(summary.alive_at, now)
-        said.append(
-            f"[bold red]no worker is working[/] since {when}: see that worker and beat run"
-        )
+        said.append(f"[bold red]no worker is working[/] since {when}: see that worker and beat run")
     elif listed and not summary.gate.closed and now - listed.finished_at > UNREAD_AFTER:
         said.append(
             f"[bold red]the list was not read[/] since {clock(listed.finished_at, now)}: new failures are "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import socketserver
 import threading
@@ -14,11 +15,19 @@ from worker.serve.page import Answer, words
 MOST_REQUESTS = 16
 """Answered at once; whoever comes when all are taken is turned away. A scraper needs one, probes another."""
 REQUEST_WITHIN_S = 5.0
-"""A client that takes longer to say what it wants, or to take the answer, is left."""
+"""A client that says nothing for longer, or does not take the answer, is left."""
+WHOLE_WITHIN_S = 20.0
+"""A request that is not over by then is cut off, however busily its client drips: it holds a place. Longer than
+an answer may take to be worked out."""
 _ALLOWED = "GET, HEAD"
 
 Page = Callable[[str], Answer]
 """Returns the answer for an `Accept` header."""
+
+
+def _cut_off(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it ended at this moment
+        request.shutdown(socket.SHUT_RDWR)
 
 
 class Server(ThreadingHTTPServer):
@@ -50,9 +59,13 @@ class Server(ThreadingHTTPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer, and make room for the next one."""
+        cut = threading.Timer(WHOLE_WITHIN_S, _cut_off, (request,))
+        cut.daemon = True
+        cut.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            cut.cancel()
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -220,7 +220,7 @@ def test_what_comes_and_goes_is_one_episode() -> None:
             {"alive_at": NOW + MINUTE},
             "no_tick",
         ),
-        # Something worse hides it: nothing is listed behind a closed gate; a refused key is no API that is back.
+        # Something worse hides it: nothing is listed behind a closed gate; a refused key shows no API.
         (
             {"listed_at": NOW - 11 * MINUTE},
             {"listed_at": NOW - 11 * MINUTE, "down": True},

@@ -118,6 +118,27 @@ def test_slow_clients_take_no_more_than_their_places(monkeypatch: pytest.MonkeyP
             assert time.monotonic() < until_s, "no place became free"
 
 
+def test_a_client_that_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then keeps no place for ever: probes would restart a process that is well."""
+    monkeypatch.setattr(http, "WHOLE_WITHIN_S", 0.5)
+    with serving(here=fine) as server, socket.create_connection(("127.0.0.1", server.server_port), 5) as slow:
+        slow.settimeout(0.05)
+        slow.sendall(b"GET /here HTTP/1.0\r\nX: ")
+        until_s = time.monotonic() + 10
+        while not _is_closed(slow):
+            assert time.monotonic() < until_s, "it drips on"
+
+
+def _is_closed(client: socket.socket) -> bool:
+    try:
+        client.sendall(b"x")
+        return client.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
 def _answers(server: Server) -> bool:
     try:
         return ask(server, "/here")[0] == 200
