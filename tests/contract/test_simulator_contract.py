@@ -111,9 +111,9 @@ def test_the_control_is_not_in_the_document() -> None:
 
 
 # The published retry operation names neither 401 nor 404, but every server of its kind answers them.
-# Ids are opaque text, and bodies may carry more than is known: rejecting such input is not promised. The right
-# key is put into every case here, also into those that were drawn with another one: what a wrong key gets is
-# asked below, by name.
+# Ids are opaque text, and bodies may carry more than is known: rejecting such input is not promised. The
+# right key is put into every case here, also into those that were drawn with another one: what a wrong key
+# gets is asked below, by name.
 NOT_PROMISED = [
     ignored_auth,
     status_code_conformance,

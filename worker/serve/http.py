@@ -17,8 +17,8 @@ MOST_REQUESTS = 16
 REQUEST_WITHIN_S = 5.0
 """A client that says nothing for longer, or does not take the answer, is left."""
 WHOLE_WITHIN_S = 20.0
-"""A request that is not over by then is cut off, however busily its client drips: it holds a place. Longer than
-an answer may take to be worked out."""
+"""A request that is not over by then is cut off, however busily its client drips: it holds a place. Longer
+than an answer may take to be worked out."""
 _ALLOWED = "GET, HEAD"
 
 Page = Callable[[str], Answer]
