@@ -240,9 +240,9 @@ async def test_an_older_ledger_is_regrouped_once(ctx: Context) -> None:
     names = as_mapping(await ledger.connection.command("HGETALL", ledger.keys.names))
     assert names == dict.fromkeys((f"workflow-{number}" for number in range(4)), "Prior authorisation")
     assert await regroup(ctx) == 0
-    moved = (await ledger.read([moved.root]))[moved.root]
-    assert isinstance(moved, Lineage)
-    await put(ledger, transitions.unresolve(moved, reason="read_timeout", detail="", now=NOW))
+    again = (await ledger.read([moved.root]))[moved.root]
+    assert isinstance(again, Lineage)
+    await put(ledger, transitions.unresolve(again, reason="read_timeout", detail="", now=NOW))
     await assert_grouped(ledger)
 
 

@@ -234,7 +234,8 @@ def test_a_condition_ends_on_evidence(
     first: dict[str, object], then: dict[str, object], at_last: dict[str, object], key: str
 ) -> None:
     """Nobody is told that it is over while nobody can know; then once."""
-    known, ended = memory(), []
+    known = memory()
+    ended: list[tuple[int, str]] = []
 
     def turn(second: int, facts: dict[str, object]) -> None:
         now = NOW + second * SECOND
