@@ -503,6 +503,16 @@ async def test_three_thousand_items_are_worked_off_in_bounded_time(worker: Conte
     assert asyncio.get_running_loop().time() - began < 30
 
 
+async def test_no_redrive_is_meant_by_nothing(worker: Context, api: ScriptedApi) -> None:
+    """An unset variable of a shell cancels nobody's redrive; a whole id comes before a beginning."""
+    await dead_letters(worker, api, 6)
+    one = await start(worker)
+    with pytest.raises(CommandError, match="no redrive ''"):
+        await redriving.cancel(worker.ledger, "", BOB)
+    assert (await look(worker, one)).standing.status is Standing.RUNNING
+    assert (await redriving.find(worker.ledger, one[:4])).plan.id == one
+
+
 async def test_a_redrive_is_forgotten_with_the_retention(worker: Context, api: ScriptedApi) -> None:
     """Nothing of it is left; one that goes on is kept however old it is."""
     await dead_letters(worker, api, 2)

@@ -116,7 +116,7 @@ async def start(ledger: Ledger, wanted: Filter, terms: Plan) -> Redrive:
     if not chosen:
         raise CommandError("nothing to redrive: no lineage is meant, or their workflows are paused", NO)
     redrives, now = Redrives(ledger), ledger.clock.now()
-    plan = replace(terms, id=secrets.token_hex(3), total=len(chosen), started_at=now)
+    plan = replace(terms, id=secrets.token_hex(5), total=len(chosen), started_at=now)
     await redrives.add(plan.id, chosen)
     if not await redrives.begin(plan, begun(plan)):
         raise CommandError("the redrive could not be begun: somebody took its items away; try again", NO)
@@ -131,7 +131,12 @@ async def find(ledger: Ledger, wanted: str | None) -> Redrive:
     """
     redrives = Redrives(ledger)
     ids = await redrives.ids()
-    meant = [each for each in ids if wanted is None or each.startswith(wanted.casefold())]
+    if wanted is None:
+        meant = ids
+    elif wanted.casefold() in ids:
+        meant = [wanted.casefold()]
+    else:  # an empty one is an unset variable of a shell, and means none
+        meant = [each for each in ids if wanted and each.startswith(wanted.casefold())]
     if not meant:
         which = "no redrive is on record" if wanted is None else f"no redrive {clean_text(wanted, 40)!r}"
         raise CommandError(f"{which}: kinetic-retry redrive list shows them", NO)

@@ -222,10 +222,10 @@ class Redrives:
         for each in old:
             names = (self._keys.redrive, self._keys.redrive_pending, self._keys.redrive_flying)
             await self._all(
-                [
-                    ("UNLINK", *(name(each) for name in names), self._keys.redrive_results(each)),
+                [  # by name first: what is listed can be looked at
                     ("ZREM", self._keys.open_redrives, each),
                     ("ZREM", self._keys.redrives, each),
+                    ("UNLINK", *(name(each) for name in names), self._keys.redrive_results(each)),
                 ]
             )
         return len(old)
