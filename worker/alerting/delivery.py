@@ -20,6 +20,8 @@ FIRST_PAUSE = timedelta(seconds=10)
 LONGEST_PAUSE = timedelta(minutes=10)
 GIVEN_UP_AFTER = timedelta(hours=24)
 """What nobody could be told for so long is no news any more: `alert list` and the log still have it."""
+MOST_REFUSALS = 3
+"""An address that takes other messages and has refused one so often does so for what it says."""
 STARTS_WITHIN_S = 5.0
 """No message is begun later than this in one turn: a turn is short."""
 
@@ -50,18 +52,23 @@ class _Delivery:
         self.sent = self.failed = 0
 
     async def to(self, position: int) -> None:
-        """Send one address what it does not have yet, oldest first, until it refuses one."""
+        """Send one address what it does not have yet, oldest first, until it refuses one.
+
+        What it refused before comes last: a message that it takes for spam must not hold up all others.
+        """
         address = self._memory.addresses.setdefault(position, Address())
         if address.next_at and self._now() < address.next_at:
             return
-        for message in list(self._memory.outbox):
-            if position in self._memory.delivered.get(message.id, ()):
-                continue
+        lacking = [
+            each for each in self._memory.outbox if position not in self._memory.delivered.get(each.id, ())
+        ]
+        address.refused = {each.id: n for each in lacking if (n := address.refused.get(each.id))}
+        for message in sorted(lacking, key=lambda each: address.refused.get(each.id, 0)):
             if not self._ours or time.monotonic() > self._until_s:
                 return
             complaint = await self._courier.send(position, message)
             if complaint:
-                await self._refused(address, message, complaint)
+                await self._refused(address, position, message, complaint)
                 return
             await self._taken(address, position, message)
 
@@ -90,15 +97,31 @@ class _Delivery:
         if address.tries:
             self._log.info("alert_address_back", address=self._courier.name(position))
         address.tries, address.next_at = 0, None
+        address.refused.pop(message.id, None)
+        address.takes_others = bool(address.refused)
+        self.sent += 1
+        self._log.info("alert_sent", about=message.about, title=message.title, address=position)
+        await self._settled(message, position, position)
+
+    async def _settled(self, message: Message, position: int, told: int) -> None:
+        """Take note that an address has a message, or (`told` 0) never will."""
         got = self._memory.delivered.setdefault(message.id, [])
         got.append(position)
         if set(self._courier.positions) <= set(got):
             self._drop(message)
-        self.sent += 1
-        self._log.info("alert_sent", about=message.about, title=message.title, address=position)
-        await self._write([Said(self._now(), message.about, message.severity, message.title, position)])
+        await self._write([Said(self._now(), message.about, message.severity, message.title, told)])
 
-    async def _refused(self, address: Address, message: Message, complaint: str) -> None:
+    async def _refused(self, address: Address, position: int, message: Message, complaint: str) -> None:
+        times = address.refused[message.id] = address.refused.get(message.id, 0) + 1
+        if address.takes_others and times >= MOST_REFUSALS:
+            self.failed += 1
+            self._log.error(
+                "alert_given_up", about=message.about, title=message.title, made_at=_iso(message.at),
+                address=position, detail=complaint,
+            )  # fmt: skip
+            del address.refused[message.id]
+            await self._settled(message, position, 0)
+            return
         pause = min(FIRST_PAUSE * 2 ** min(address.tries, 10), LONGEST_PAUSE)
         address.tries, address.next_at = address.tries + 1, self._now() + pause
         self.failed += 1

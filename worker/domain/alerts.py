@@ -184,10 +184,19 @@ class Open:
 
 @dataclass(slots=True)
 class Address:
-    """What is known of one address: tries in a row that failed, and when to try again."""
+    """What is known of one address.
+
+    Attributes:
+        tries: in a row that failed.
+        next_at: when to try again.
+        refused: messages that it refused, and how often.
+        takes_others: whether it took another one since it refused the first of them.
+    """
 
     tries: int = 0
     next_at: datetime | None = None
+    refused: dict[str, int] = field(default_factory=dict)
+    takes_others: bool = False
 
 
 @dataclass(slots=True)
