@@ -389,7 +389,7 @@ async def test_the_end_of_the_pause_of_a_workflow_is_told_as_what_it_is(ctx: Con
     now = (await Reports(ctx.ledger).summary()).now
     await forcing.force(ctx.ledger, Named(ONE.key, ONE.uuid, ONE.name), Forced.OPEN, ANN, until=now + SHORT)
 
-    async def its_end_is_told() -> bool:  # what a view says is so a moment before anybody has put it on record
+    async def its_end_is_told() -> bool:  # a view says so a moment before it is on record
         await ctx.desk.look([ONE], fresh=True)
         return len(await told(ctx.ledger, "workflow_breaker_forced", "workflow_canary_failed")) > 1
 
