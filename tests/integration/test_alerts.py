@@ -25,7 +25,7 @@ from worker.alerting.watch import Watch
 from worker.domain import alert_conditions, alerts
 from worker.domain.alerts import Kind, Rules
 from worker.domain.lineage import State
-from worker.ledger import Connection, Ledger
+from worker.ledger import Connection, Ledger, LedgerFormatError
 from worker.ledger import alerts as ledger_alerts
 from worker.ledger.alerts import Alerts, signs_of_life
 from worker.ledger.reports import Reports
@@ -355,6 +355,16 @@ async def test_redis_away_is_said_by_serve_alone_and_so_is_its_return(person: Re
         await ledger.aclose()
 
 
+async def test_a_ledger_that_cannot_be_read_is_no_outage_of_redis(ledger: Ledger, person: Receiver) -> None:
+    """Redis answers: people are not sent to look after it."""
+    log = structlog.get_logger("serve")
+    watch = Watch(ledger, RULES, Courier([person.url]), log, away_for=NO_TIME)
+    await ledger.connection.command("HSET", ledger.keys.ticks, "x", "nonsense")
+    await watch.look()
+    await watch.look()
+    assert person.titles == ["[kinetic-retry] the ledger cannot be read"]
+
+
 async def test_a_write_that_is_sent_twice_is_one(ledger: Ledger) -> None:
     """Its answer was lost: what was said is not listed twice."""
     begun = await ledger.jobs.begin("alert", lease=turn.LEASE, gap=NO_TIME, calls_api=False)
@@ -363,9 +373,89 @@ async def test_a_write_that_is_sent_twice_is_one(ledger: Ledger) -> None:
     for _ in range(2):
         await run(
             ledger.connection,
-            Call(script("note_alerts"), keys, [begun.token, "w", "{}", 10, "x"]),
+            Call(script("note_alerts"), keys, [begun.token, "w", "{}", 1, 10, "x"]),
         )
     assert await ledger.connection.command("LLEN", ledger.keys.alerts_said) == 1
+
+
+async def test_a_value_that_nothing_encodes_stops_nothing(ledger: Ledger, person: Receiver) -> None:
+    """Lone surrogates in the API's texts: alerts go on, and later ones too."""
+    ours = alerter(ledger, person.url)
+    await ours.turn()
+    await give_up(ledger, 1, "bad\ud800w")
+    await ours.turn()
+    await give_up(ledger, 1, "good")
+    await ours.turn()
+    assert len(person.titles) == 2
+
+
+@pytest.mark.parametrize(("key", "value"), [("ticks", "nonsense"), ("ticks", "[]"), ("breakers", "{}")])
+async def test_a_damaged_value_is_a_trouble_that_callers_know(ledger: Ledger, key: str, value: str) -> None:
+    """Not an error that ends the loop of whoever looks."""
+    await ledger.connection.command("HSET", getattr(ledger.keys, key), "x", value)
+    with pytest.raises(LedgerFormatError, match="cannot be read"):
+        await Reports(ledger).summary()
+
+
+async def test_a_newer_memory_is_left_alone(ledger: Ledger, person: Receiver) -> None:
+    """An older process says so once, and overwrites nothing."""
+    stored = {"memory": '{"new": 1}', "format": str(ledger_alerts.FORMAT + 1)}
+    for field, value in stored.items():
+        await ledger.connection.command("HSET", ledger.keys.alerts, field, value)
+    ours = alerter(ledger, person.url)
+    with capture_logs() as logs:
+        assert [await ours.turn() for _ in range(3)] == [None] * 3
+    assert [each["event"] for each in logs] == ["alert_memory_too_new"]
+    assert await ledger.connection.command("HMGET", ledger.keys.alerts, *stored) == list(stored.values())
+    assert person.got == []
+
+
+async def test_a_damaged_memory_is_said(ledger: Ledger, person: Receiver) -> None:
+    """People must not take silence for peace; said once, then alerts go on."""
+    ours = alerter(ledger, person.url)
+    await ours.turn()
+    await ledger.connection.command("HSET", ledger.keys.alerts, "memory", '{"cursor": 1')
+    with capture_logs() as logs:
+        await ours.turn()
+        await ours.turn()
+    assert [each["event"] for each in logs].count("alert_memory_lost") == 1
+    assert person.titles == ["[kinetic-retry] the memory of alerts was damaged"]
+    await give_up(ledger, 2, "a")
+    await ours.turn()
+    assert person.titles[1:] == ["[kinetic-retry] 2 dead letters: Claims of a"]
+
+
+@pytest.mark.parametrize("how", ["trimmed", "long ago"])
+async def test_what_nobody_could_hear_of_is_one_message(
+    ledger: Ledger, person: Receiver, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Neither silence nor a month of old news: from when to when, and how to list it."""
+    ours = alerter(ledger, person.url)
+    await give_up(ledger, 1, "old")
+    await ours.turn()
+    await give_up(ledger, 20, "a", "b")
+    if how == "trimmed":
+        await ledger.connection.command("XTRIM", ledger.keys.events, "MAXLEN", 5)
+    else:
+        monkeypatch.setattr(turn, "GIVEN_UP_AFTER", NO_TIME)
+    await ours.turn()
+    monkeypatch.undo()
+    assert len(person.got) == 1
+    assert "alerts were off from" in person.titles[0]
+    assert "kinetic-retry dead --since 20" in person.got[0]["message"]
+
+
+async def test_a_busy_stream_that_was_heard_is_no_gap(ledger: Ledger, person: Receiver) -> None:
+    """Trimming what everybody has heard of is what a stream is for."""
+    ours = alerter(ledger, person.url)
+    await give_up(ledger, 1, "old")
+    for number in range(3):
+        await ours.turn()
+        await give_up(ledger, 10, f"w{number}")
+        await ours.turn()
+        await ledger.connection.command("XTRIM", ledger.keys.events, "MAXLEN", 5)
+    await ours.turn()
+    assert not [each for each in person.titles if "alerts were off" in each]
 
 
 async def test_the_commands(

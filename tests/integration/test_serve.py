@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 import structlog
+from pydantic import TypeAdapter
 from structlog.testing import capture_logs
 
 from tests.support.daemons import OURS, wait_until
@@ -30,6 +31,7 @@ from tests.support.redis_server import free_port, redis_server
 from tests.support.scripted_api import ScriptedApi
 from tests.unit.serve.snapshots import values
 from worker import engine
+from worker.domain.alerts import Memory, Severity
 from worker.domain.executions import Status
 from worker.domain.lineage import State
 from worker.engine.context import Context
@@ -37,7 +39,7 @@ from worker.kinetic import KineticError, Unreachable
 from worker.ledger import Connection, Ledger, LedgerUnavailable, records
 from worker.ledger.calls import Counts, read_calls
 from worker.ledger.groups import Group, Verdict
-from worker.ledger.metrics import Metrics
+from worker.ledger.metrics import Alerting, Metrics
 from worker.serve import app
 from worker.serve.app import Background, Options, Service
 from worker.serve.collector import Collector
@@ -171,6 +173,19 @@ async def test_a_snapshot_is_one_round_trip_whatever_the_ledger_holds(ledger: Le
     assert snapshot.due[State.SCHEDULED].oldest > timedelta(seconds=40)
     assert snapshot.groups[Group(State.SCHEDULED, "w900", "", 0)] == 100
     assert snapshot.verdicts[Verdict(State.EXHAUSTED, "w100", "useless")] == 7
+
+
+async def test_what_alerts_remember_is_in_the_same_snapshot(ledger: Ledger, now: datetime) -> None:
+    """When somebody looked, and what waits; a memory that cannot be read costs no other figure."""
+    metrics, command = Metrics(ledger), ledger.connection.command
+    assert (await metrics.read()).alerting is None
+    memory = Memory("0-0", now, now)
+    memory.put(now, "down", Severity.FAILURE, "The API is down", "It does not answer.")
+    stored = TypeAdapter(Memory).dump_json(memory).decode()
+    await command("HSET", ledger.keys.alerts, "memory", stored)
+    assert (await metrics.read()).alerting == Alerting(now, 1)
+    await command("HSET", ledger.keys.alerts, "memory", "{nonsense")
+    assert (await metrics.read()).alerting is None
 
 
 async def test_scrapes_do_not_pile_up_before_a_redis_that_is_silent(

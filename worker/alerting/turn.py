@@ -11,12 +11,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from worker.alerting.courier import Courier
-from worker.alerting.delivery import deliver
+from worker.alerting.delivery import GIVEN_UP_AFTER, deliver
 from worker.domain import alert_conditions, alert_words, alerts
 from worker.domain.alert_conditions import Pause, Situation
 from worker.domain.alerts import Memory, Rules
+from worker.episodes import Episode
 from worker.ledger import Ledger
-from worker.ledger.alerts import JOB, Alerts, Said
+from worker.ledger.alerts import JOB, Alerts, MemoryLost, MemoryTooNew, Said
 from worker.ledger.gate import Closed
 from worker.ledger.jobs import Turn
 from worker.ledger.reports import Reports, Summary
@@ -29,6 +30,10 @@ BLIND_AFTER = timedelta(seconds=25)
 """When nobody has looked for so long, nobody knows what went on; longer than two turns are apart."""
 PAGE = 1000
 MOST_PAGES = 20
+
+
+_too_new = Episode()
+"""A worker makes an `Alerter` for each turn: what was said outlives them."""
 
 
 class Alerter:
@@ -60,7 +65,16 @@ class Alerter:
             return None
         try:
             async with jobs.keeping(turn):
-                return await self._do(turn)
+                done = await self._do(turn)
+        except MemoryTooNew as error:
+            if _too_new.met():  # once in this process, which cannot do anything about it
+                self._log.error(
+                    "alert_memory_too_new", detail=str(error), next="alerts are left to newer ones"
+                )
+            return None
+        else:
+            _too_new.well()
+            return done
         finally:
             await jobs.finish(turn)
 
@@ -80,9 +94,21 @@ class Alerter:
         return await deliver(memory, self._courier, self._ledger.clock.now, note, self._log)
 
     async def _memory(self, summary: Summary) -> Memory:
-        known = await self._alerts.memory()
-        if known:
-            return known
+        try:
+            known = await self._alerts.memory()
+        except MemoryLost as error:
+            self._log.error("alert_memory_lost", detail=str(error), next="alerts begin anew, and say so")
+            fresh = await self._begun(summary)
+            alert_words.put_lost(fresh, self._rules, summary.now)
+            return fresh
+        if known is None:
+            return await self._begun(summary)
+        if summary.now - known.turned_at > GIVEN_UP_AFTER or await self._alerts.trimmed(known.cursor):
+            since = alerts.skip(known, await self._alerts.newest())
+            alert_words.put_off(known, self._rules, summary.now, since)
+        return known
+
+    async def _begun(self, summary: Summary) -> Memory:
         # What happened before is old news: turning alerts on must not begin with a month of dead letters.
         return Memory(await self._alerts.newest(), summary.now, summary.now)
 

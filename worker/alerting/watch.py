@@ -18,9 +18,9 @@ from worker.alerting.courier import Courier
 from worker.alerting.delivery import deliver
 from worker.alerting.turn import Alerter, take_leave
 from worker.domain import alert_words, alerts
-from worker.domain.alert_conditions import redis_away
+from worker.domain.alert_conditions import ledger_unreadable, redis_away
 from worker.domain.alerts import Memory, Rules, Wrong
-from worker.ledger import Ledger, LedgerError
+from worker.ledger import Ledger, LedgerError, LedgerFormatError
 from worker.ledger.alerts import Said
 
 EVERY = timedelta(seconds=5)
@@ -52,7 +52,7 @@ class Watch:
         self._away_for = away_for
         self._alerter = Alerter(ledger, rules, courier, log, works=False)
         self._own = Memory("", now(), now())
-        self._away_since: datetime | None = None
+        self._trouble_since: datetime | None = None
 
     async def look(self) -> None:
         """Take a turn if it is ours, and say when Redis is away or back. Raises nothing for that."""
@@ -61,12 +61,16 @@ class Watch:
             await self._reach()
             async with asyncio.timeout(TURN_WITHIN_S):
                 await self._alerter.turn()
+        except LedgerFormatError as error:  # Redis is there: that must not be told as an outage of it
+            self._trouble_since = self._trouble_since or began
+            await self._say(ledger_unreadable(self._trouble_since, self._away_for, str(error)))
         except (LedgerError, TimeoutError) as error:
-            self._away_since = self._away_since or began
-            await self._say(str(error) or "Redis did not answer in time")
+            self._trouble_since = self._trouble_since or began
+            detail = str(error) or "Redis did not answer in time"
+            await self._say(redis_away(self._trouble_since, self._away_for, detail))
         else:
-            self._away_since = None
-            await self._say("")
+            self._trouble_since = None
+            await self._say()
 
     async def leave(self) -> None:
         """Say to the ledger that this process ends as it should; to be called before the ledger is closed."""
@@ -84,11 +88,9 @@ class Watch:
             waited_s = time.monotonic() - begun_s
             raise TimeoutError(f"Redis did not answer within {waited_s:.0f} s") from None
 
-    async def _say(self, trouble: str) -> None:
-        wrong: list[Wrong] = []
+    async def _say(self, *trouble: Wrong) -> None:
+        wrong = [replace(each, settle=BACK_FOR) for each in trouble]
         now = self._now()
-        if self._away_since:
-            wrong = [replace(redis_away(self._away_since, self._away_for, trouble), settle=BACK_FOR)]
         begun, over = alerts.follow(self._own, wrong, self._rules, now)
         for each, known in begun:
             alert_words.put_wrong(self._own, self._rules, now, each, known)

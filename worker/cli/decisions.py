@@ -6,6 +6,7 @@ is written before the last check.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -222,11 +223,12 @@ async def _somebody_was_first(ledger: Ledger, lineage: Lineage) -> CommandError:
 
 def _no_call(lineage: Lineage, clone_uuid: str) -> str:
     root, clone = lineage.root, clean_text(clone_uuid, 200)
+    word = shlex.quote(root)  # to be copied into a shell
     why = f" ({clean_text(lineage.detail, 300)})" if lineage.detail else ""
     return (
         f"no retry call is on record for {root}, so it has no clone{why}.\n"
-        f"If it is the clone of another failure: kinetic-retry resolve THAT-UUID --clone {root} --reason …\n"
-        f"If it is a failure of its own: kinetic-retry resolve {root} --not-delivered --reason …\n"
+        f"If it is the clone of another failure: kinetic-retry resolve THAT-UUID --clone {word} --reason …\n"
+        f"If it is a failure of its own: kinetic-retry resolve {word} --not-delivered --reason …\n"
         f"Nothing is decided about {clone}."
     )
 

@@ -6,6 +6,7 @@ of a workflow is its breaker forced open; that of everything is in the gate.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -128,7 +129,7 @@ def _workflow_already(workflow: Named, breaker: Breaker, now: datetime) -> str:
     return (
         f"{_plain(workflow)} is paused already{since}, by {breaker.detail}\n"
         f"It goes on {ends(breaker.forced_until, now)}; nothing is changed. To end it: "
-        f"kinetic-retry resume {workflow.key} --reason …"
+        f"kinetic-retry resume {shlex.quote(workflow.key)} --reason …"
     )
 
 

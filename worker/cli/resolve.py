@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
@@ -79,10 +80,11 @@ def resolve(
 
 
 def _may_be_its_clone(root: str, suspects: list[str]) -> str:
+    first = shlex.quote(suspects[0])  # to be copied into a shell
     return (
         f"nothing is decided: {len(suspects)} held failures may be the clone of this call, the first is "
-        f"{suspects[0]}.\nIf one is: kinetic-retry resolve {root} --clone {suspects[0]} --reason …\n"
-        f"If none is: kinetic-retry resolve {suspects[0]} --not-delivered --reason … for each, then this "
+        f"{suspects[0]}.\nIf one is: kinetic-retry resolve {shlex.quote(root)} --clone {first} --reason …\n"
+        f"If none is: kinetic-retry resolve {first} --not-delivered --reason … for each, then this "
         "again; or --force"
     )
 

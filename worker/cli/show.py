@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -70,7 +71,7 @@ def show(uuid: str, as_json: bool, links: bool) -> None:
         shown = clean_text(uuid, 200)
         raise CommandError(
             f"no lineage has the execution {shown}: it did not fail while the worker watched,\n"
-            f"or before its first start. To watch it by uuid: kinetic-retry track {shown}",
+            f"or before its first start. To watch it by uuid: kinetic-retry track {shlex.quote(shown)}",
             NO,
         )
     if as_json:

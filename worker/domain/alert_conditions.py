@@ -100,6 +100,16 @@ def redis_away(since: datetime, after: timedelta, detail: str) -> Wrong:
     return Wrong("redis", since, "Redis, where the ledger is, cannot be used", body, after=after)
 
 
+def ledger_unreadable(since: datetime, after: timedelta, detail: str) -> Wrong:
+    """Return the condition that Redis answers, and what it holds cannot be read."""
+    body = (
+        f"{safe(detail, 300)}\n"
+        "Next: nothing else can be told while it is so; workers leave alone what they cannot read.\n"
+        "What you can do: see that every process has the same version, then kinetic-retry status"
+    )
+    return Wrong("unreadable", since, "the ledger cannot be read", body, after=after)
+
+
 def _no_tick(found: Situation, rules: Rules) -> Iterator[Wrong]:
     if found.works:
         return

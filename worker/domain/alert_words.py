@@ -93,6 +93,32 @@ def put_over(memory: Memory, rules: Rules, now: datetime, key: str, known: Open)
     memory.put(now, key, Severity.SUCCESS, title, body)
 
 
+def put_off(memory: Memory, rules: Rules, now: datetime, since: datetime) -> None:
+    """Put a message that nobody was told of failures for a while into the outbox."""
+    title = f"alerts were off from {_clock(since)} to {_clock(now)} UTC"
+    body = (
+        "Nobody looked meanwhile, or more happened than the stream of events holds.\n"
+        "Next: failures of that time are not told singly; those from now on are. None is lost.\n"
+        "What you can do:\n"
+        f"  kinetic-retry dead --since {since:%Y-%m-%dT%H:%M:%SZ}\n"
+        "  kinetic-retry list --state held"
+    )
+    memory.put(now, "alerts", Severity.WARNING, _title(rules, title), body)
+
+
+def put_lost(memory: Memory, rules: Rules, now: datetime) -> None:
+    """Put a message that the memory of alerts was lost into the outbox."""
+    body = (
+        "What they had gathered, or not yet delivered, cannot be read any more. No failure itself is lost.\n"
+        "Next: alerts go on with what happens from now on; what is still wrong is told again.\n"
+        "What you can do:\n"
+        "  kinetic-retry dead\n"
+        "  kinetic-retry list --state held\n"
+        "  kinetic-retry alert list"
+    )
+    memory.put(now, "alerts", Severity.FAILURE, _title(rules, "the memory of alerts was damaged"), body)
+
+
 def counted(count: int, kind: Kind) -> str:
     """Return how many of a kind, in words.
 
@@ -172,12 +198,14 @@ def _word(text: str) -> str:
 
     People paste these commands at night: `$(…)` or `;` in a uuid must stay a part of the uuid.
     """
-    return shlex.quote(text) if text and safe(text, 200) == text else ""
+    return shlex.quote(text) if text and safe(text, 200) == text and not text.startswith("-") else ""
 
 
 def _commands(each: Gathered) -> list[str]:
     workflow = _word(each.workflow)
     whose = f" --workflow {workflow}" if workflow else ""
+    # Without its filter the command would be about all workflows; a placeholder names none.
+    only = whose or (" --workflow THIS-WORKFLOW" if each.workflow else "")
     first = _word(each.first[0]) if each.first else ""
     one = f"kinetic-retry show {first}" if first else "kinetic-retry status"
     if each.kind is Kind.HELD:
@@ -187,5 +215,5 @@ def _commands(each: Gathered) -> list[str]:
             "kinetic-retry resolve (or release, cancel) UUID",
         ]
     state = "exhausted" if each.kind is Kind.DEAD else "rejected"
-    redrive = f"kinetic-retry redrive{whose}" + ("" if each.kind is Kind.DEAD else " --state rejected")
+    redrive = f"kinetic-retry redrive{only}" + ("" if each.kind is Kind.DEAD else " --state rejected")
     return [one, f"kinetic-retry list --state {state}{whose}", f"{redrive}   (shows a plan first)"]

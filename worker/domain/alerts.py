@@ -253,6 +253,13 @@ def hear(memory: Memory, sightings: Iterable[Sighting]) -> None:
         memory.gathered[key].add(seen)
 
 
+def skip(memory: Memory, newest: str) -> datetime:
+    """Pass over what nobody heard of up to an event; return since when nothing was told of it."""
+    since = min([memory.turned_at, *(each.begun_at for each in memory.gathered.values() if each.begun_at)])
+    memory.gathered, memory.cursor = {}, newest
+    return since
+
+
 def take_due(
     memory: Memory, rules: Rules, now: datetime, *, behind: bool = False
 ) -> tuple[list[Gathered], list[Gathered]]:

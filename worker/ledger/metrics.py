@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
+
+from worker.domain.alerts import Memory
 from worker.domain.breaker import Breaker
 from worker.domain.lineage import State
 from worker.ledger import records
@@ -25,8 +28,10 @@ from worker.ledger.workflows import load_breaker
 
 WORKED_OFF = (State.SCHEDULED, State.SUBMITTING, State.RUNNING, State.UNRESOLVED)
 """States whose lineages are due at a time and then dealt with by a worker."""
-HASHES = ("gate", "groups", "verdicts", "names", "counters", "calls", "ticks", "breakers")
-"""Read as a whole: none of them grows with the number of lineages."""
+HASHES = ("gate", "groups", "counters", "verdicts", "names", "calls", "ticks", "breakers")
+"""Read as a whole: none of them grows with the number of lineages. Events before verdicts: what is committed
+in between must not look like verdicts of workflows that are not shown."""
+_MEMORY = TypeAdapter(Memory)
 T = TypeVar("T")
 
 
@@ -41,6 +46,19 @@ class Due:
 
     count: int = 0
     oldest: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Alerting:
+    """What is known of those who tell people.
+
+    Attributes:
+        looked_at: when one of them looked last.
+        waiting: messages that not every address has.
+    """
+
+    looked_at: datetime
+    waiting: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +81,7 @@ class Snapshot:
         calls: to the API.
         ticks: job → its last run.
         breakers: those that are not untouched, by what their workflow is counted under.
+        alerting: None where nobody ever alerted, or this version cannot read what they remember.
     """
 
     now: datetime
@@ -81,6 +100,7 @@ class Snapshot:
     calls: CallReport = field(default_factory=CallReport)
     ticks: Mapping[str, Tick] = field(default_factory=dict)
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
+    alerting: Alerting | None = None
 
     @property
     def is_readable(self) -> bool:
@@ -113,6 +133,7 @@ class Metrics:
             "waiting": ("ZCARD", keys.waiting),
             "tracked": ("ZCARD", keys.tracked),
             "held": ("ZRANGE", keys.state(State.HELD), 0, 0, "WITHSCORES"),
+            "alerts": ("HGET", keys.alerts, "memory"),
         }
         commands |= {name: ("HGETALL", getattr(keys, name)) for name in HASHES}
         commands |= {f"in {state}": ("ZCARD", keys.state(state)) for state in State}
@@ -165,6 +186,7 @@ def _snapshot(answers: Mapping[str, Any]) -> Snapshot:
         calls=read_calls(found["calls"]),
         ticks={job: read_tick(text) for job, text in found["ticks"].items()},
         breakers={key: load_breaker(text) for key, text in found["breakers"].items()},
+        alerting=_alerting(answers["alerts"]),
     )
 
 
@@ -174,6 +196,14 @@ def _server_ms(time: Sequence[Any]) -> int:
 
 def _due(count: int, first: datetime | None, now: datetime) -> Due:
     return Due(count, max(timedelta(0), now - first)) if first and count else Due()
+
+
+def _alerting(memory: str | None) -> Alerting | None:
+    try:
+        known = _MEMORY.validate_json(memory) if memory else None
+    except ValidationError:
+        return None  # alerts begin anew then; the other figures are as good as ever
+    return Alerting(known.turned_at, len(known.outbox)) if known else None
 
 
 def _counts(stored: Mapping[str, str], parse: Callable[[str], T]) -> dict[T, int]:

@@ -77,7 +77,11 @@ class Reports:
         return self._ledger.clock.now()
 
     async def summary(self) -> Summary:
-        """Return the ledger at a glance, in one round trip."""
+        """Return the ledger at a glance, in one round trip.
+
+        Raises:
+            LedgerFormatError: a value of it is damaged, or a newer version's.
+        """
         keys, connection = self._ledger.keys, self._ledger.connection
         mark = self._ledger.clock.mark()
         commands: list[tuple[object, ...]] = [("ZCARD", keys.state(state)) for state in State]
@@ -97,6 +101,13 @@ class Reports:
         for answer in answers:
             if isinstance(answer, Exception):
                 raise connection.translated(answer)
+        try:
+            return self._summary(mark, answers)
+        except (ValueError, KeyError, TypeError) as error:
+            # One damaged value must be a trouble that callers know, not the end of their loop.
+            raise LedgerFormatError(f"the ledger's summary cannot be read ({type(error).__name__})") from None
+
+    def _summary(self, mark: float, answers: list[Any]) -> Summary:
         *counts, time, counters, first_due, ticks, gate, started, tracked, breakers, waiting, busy = answers
         self._ledger.clock.hear(mark, int(time[0]) * 1000 + int(time[1]) // 1000)
         now = self._ledger.clock.now()

@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 
 from worker.ledger.calls import CallReport
 from worker.ledger.gate import Closed, GateState
-from worker.ledger.metrics import Snapshot
+from worker.ledger.metrics import Alerting, Snapshot
 from worker.ledger.reports import Tick
 from worker.serve.by_workflow import workflow_families
 from worker.serve.shapes import PREFIX, WORD, counter, gauge
@@ -42,6 +42,7 @@ def families(snapshot: Snapshot, most_workflows: int) -> Iterator[Metric]:
     yield from _calls(snapshot.calls)
     yield from _gate(snapshot.gate)
     yield from _ticks(snapshot.ticks, snapshot.now)
+    yield from _alerting(snapshot.alerting)
     yield from _ledger(snapshot)
 
 
@@ -135,6 +136,15 @@ def _ticks(ticks: Mapping[str, Tick], now: datetime) -> Iterator[Metric]:
     text = "How long a task took when it last ran."
     took = [((job,), tick.duration.total_seconds()) for job, tick in known.items()]
     yield gauge("tick_duration_seconds", text, ["task"], took)
+
+
+def _alerting(alerting: Alerting | None) -> Iterator[Metric]:
+    text = "When somebody last looked for what people have to be told; absent where nobody ever did."
+    looked = [((), _seconds(alerting.looked_at))] if alerting else []
+    yield gauge("alert_looked_timestamp_seconds", text, values=looked)
+    text = "Messages that not every address has yet; absent where nobody ever alerted."
+    waiting = [((), alerting.waiting)] if alerting else []
+    yield gauge("alerts_waiting", text, values=waiting)
 
 
 def _ledger(snapshot: Snapshot) -> Iterator[Metric]:

@@ -262,7 +262,8 @@ def test_a_command_to_copy_is_one_command() -> None:
     first, second = (each.body for each in known.outbox)
     assert "kinetic-retry show '$(id)'" in first
     assert "kinetic-retry redrive --workflow 'w; reboot'" in first
-    assert "kinetic-retry redrive   (shows a plan first)" in second
+    assert "kinetic-retry redrive --workflow THIS-WORKFLOW   (shows a plan first)" in second
+    assert alert_words._word("--all") == "", "no option either"
 
 
 def situation(**changes: object) -> Situation:

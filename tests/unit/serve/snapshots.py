@@ -14,7 +14,7 @@ from worker.ledger import records
 from worker.ledger.calls import Counts, read_calls
 from worker.ledger.gate import Closed, GateState, Halt
 from worker.ledger.groups import Group, Verdict
-from worker.ledger.metrics import Due, Snapshot
+from worker.ledger.metrics import Alerting, Due, Snapshot
 from worker.ledger.reports import Tick
 from worker.serve import page
 from worker.serve.collector import Taken
@@ -46,6 +46,7 @@ def snapshot(**changes: Any) -> Snapshot:
         "events": {"execution_discovered": 9, "retry_accepted": 5, "retry_submitted": 6},
         "calls": read_calls(some_calls()),
         "ticks": {"submit": Tick(NOW - timedelta(seconds=2), timedelta(seconds=0.25), {})},
+        "alerting": Alerting(NOW - timedelta(seconds=3), 2),
         "breakers": {
             "w1": Breaker(Mode.OPEN, NOW, workflow_name="Nightly"),
             "w2": Breaker(Mode.CLOSED, NOW, workflow_name="Hourly"),

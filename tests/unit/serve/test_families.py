@@ -149,6 +149,16 @@ def test_what_is_over_is_not_shown() -> None:
     assert values(text, "kinetic_retry_halted_by_person") == {(): 0}
 
 
+def test_who_never_alerted_is_not_late_with_it() -> None:
+    """Absent then, so that no rule takes it for something that stopped."""
+    looked, waiting = "kinetic_retry_alert_looked_timestamp_seconds", "kinetic_retry_alerts_waiting"
+    text = exposed(snapshot())
+    assert values(text, looked) == {(): NOW.timestamp() - 3}
+    assert values(text, waiting) == {(): 2}
+    text = exposed(snapshot(alerting=None))
+    assert values(text, looked) == values(text, waiting) == {}
+
+
 def test_calls_are_a_histogram_of_all_of_them() -> None:
     """Cumulative, with what took longer than the last bound behind it."""
     text = exposed(snapshot())
