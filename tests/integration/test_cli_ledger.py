@@ -263,7 +263,7 @@ async def test_an_unknown_execution_is_code_1(command: Command) -> None:
 async def test_errors_quote_what_was_given(command: Command) -> None:
     """Whole, because it is there to be copied, and without an escape that only tables need."""
     uuid = "[execution]" + "x" * 100
-    assert f"kinetic-retry track {uuid}" in (await command("show", uuid)).err
+    assert f"kinetic-retry track '{uuid}'" in (await command("show", uuid)).err
     assert "'[red]x'" in (await command("track", "\x1b[31m[red]x")).err
 
 
