@@ -14,7 +14,7 @@ from importlib import import_module
 from benchmarks.speed.figures import Figure, table
 
 SUBJECTS: Mapping[str, str] = {
-    "retries": "retries per second, against a bare loop and a task for each execution; use of concurrency; scale-out",
+    "retries": "retries per second beside a bare loop and a task for each; concurrency; scale-out",
     "discovery": "reading a list of 100,000 failures that are all known",
     "calls": "calls to the API for each recovered execution, with 10,000 clones running",
     "lateness": "from due to sent, on an idle system",
@@ -47,11 +47,9 @@ def main() -> int:
         print(json.dumps([each.as_object() for each in figures], indent=2, ensure_ascii=False))
     else:
         print(*table(figures), sep="\n")
-        cores = os.cpu_count()
         minutes = (time.monotonic() - began_s) / 60
-        print(
-            f"{wanted.runs} runs of each, {cores} cores, Python {platform.python_version()}; {minutes:.1f} min"
-        )
+        machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
+        print(f"{wanted.runs} runs of each, {machine}; {minutes:.1f} min")
     return int(any(each.met is False for each in figures))
 
 

@@ -81,9 +81,9 @@ _MARKS = {True: "✓", False: "✗", None: ""}
 
 
 def table(figures: Iterable[Figure]) -> list[str]:
-    """Return the lines of a table of figures.
+    r"""Return the lines of a table of figures.
 
-    >>> print(*table([Figure("idle", (0.4, 0.5, 0.45), "%", at_most=1, detail="0.4 s of 90 s")]), sep="\\n")
+    >>> print(*table([Figure("idle", (0.4, 0.5, 0.45), "%", at_most=1, detail="0.4 s of 90 s")]), sep="\n")
     what  target  figure  spread        made of
     idle  ≤ 1%    0.45%   0.40-0.50  ✓  0.4 s of 90 s
     """
