@@ -62,7 +62,7 @@ def kill_child(world: World, case: Case) -> Iterator[None]:
     """SIGKILL one pool process, as the OOM killer does."""
     worker = case.dice.choice(world.workers)
     children = world.children(worker)
-    if children:
+    if children and world.works(worker):
         world.harmed_at[worker.output.name] = datetime.now(UTC)
         os.kill(case.dice.choice(children), signal.SIGKILL)
         world.did["children killed"] += 1

@@ -13,7 +13,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,17 @@ class World:
     def children(self, daemon: Daemon) -> list[int]:
         """Return the pool processes of a worker."""
         return [pid for pid, parent, _ in _processes() if parent == daemon.process.pid]
+
+    def works(self, worker: Daemon) -> bool:
+        """Whether a worker has been ready for a second.
+
+        Celery ends one whose pool process dies in the moment it becomes ready: nothing can be asked of it then.
+        """
+        for line in worker.output.read_bytes().split(b"\n")[:-1]:
+            told = json.loads(line)
+            if str(told["event"]).endswith(" ready."):
+                return datetime.now(UTC) - datetime.fromisoformat(told["timestamp"]) > timedelta(seconds=1)
+        return False
 
     def orphans(self) -> list[int]:
         """Return processes that outlived the daemon they belonged to."""
