@@ -130,7 +130,7 @@ class World:
     def works(self, worker: Daemon) -> bool:
         """Whether a worker has been ready for a second.
 
-        Celery ends one whose pool process dies in the moment it becomes ready: nothing can be asked of it then.
+        Celery ends one whose pool process dies in the moment it becomes ready; nothing is asked of it.
         """
         for line in worker.output.read_bytes().split(b"\n")[:-1]:
             told = json.loads(line)
