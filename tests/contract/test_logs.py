@@ -249,7 +249,7 @@ LOGIN_PAGE = b"<html>Invalid credentials, patient 4711</html>"
         (answering(403), "http_403"),
         (answering(500), "http_500"),
         (answering(302), "http_302"),
-        (to("http://127.0.0.1:x/"), "protocol_error"),  # httpx reads it before we do
+        (to("http://127.0.0.1:x/"), "not a usable address"),
         (to("https://x.example\\@127.0.0.1/"), "not a usable address"),
         (to("file:///etc/passwd"), "not an http or https address"),
         (to("http://u:4711@127.0.0.1/"), "it carries credentials"),

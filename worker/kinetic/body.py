@@ -1,15 +1,13 @@
 """Reads an answer's body within bounds: however much a server sends, or inflates to, we keep little.
 
-Owns the size bound and the decoding. httpx would decode a whole chunk at a time, which lets 64 KiB
+Owns the size bound and the decoding. httpx decodes a whole chunk at a time, which lets 64 KiB
 of gzip become 64 MiB before anyone can count; so the raw bytes are inflated here, in steps.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator
-
-import httpx
+from collections.abc import AsyncIterable, AsyncIterator
 
 ACCEPT_ENCODING = "gzip"
 """What `read_body` can decode, as the request header says it."""
@@ -29,16 +27,20 @@ class BodyError(Exception):
         self.reason = reason
 
 
-async def read_body(response: httpx.Response, limit: int) -> bytes:
-    """Return the decoded body of a streamed response, of at most `limit` bytes.
+async def read_body(chunks: AsyncIterable[bytes], encoding: str, limit: int) -> bytes:
+    """Return the decoded body of an answer, of at most `limit` bytes.
+
+    Args:
+        chunks: as they come.
+        encoding: what the answer's `Content-Encoding` says; "" when it says nothing.
+        limit: in bytes.
 
     Raises:
         BodyError: too large, or not encoded in a way we asked for. The rest is left unread: the
             connection is then closed with the response.
-        httpx.TransportError: the connection ended or stalled.
+        Exception: what `chunks` raises when the connection ends or stalls.
     """
-    encoding = response.headers.get("content-encoding", "").strip().lower()
-    chunks = response.aiter_raw()
+    encoding = encoding.strip().lower()
     if encoding in ("gzip", "x-gzip"):
         chunks = _inflated(chunks, limit)
     elif encoding not in ("", "identity"):
@@ -51,7 +53,7 @@ async def read_body(response: httpx.Response, limit: int) -> bytes:
     return bytes(body)
 
 
-async def _inflated(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
+async def _inflated(chunks: AsyncIterable[bytes], limit: int) -> AsyncIterator[bytes]:
     """Yield at most `limit` + 1 decoded bytes per chunk: enough for the caller to see the excess."""
     inflate = zlib.decompressobj(_GZIP)
     async for chunk in chunks:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-import httpx
+import httpcore
 
 from worker.kinetic.body import BodyError, read_body
 from worker.kinetic.pool import ConnectionPool
@@ -117,7 +117,8 @@ async def exchange(
         ):
             head = trail.head_read(response)
             try:
-                body = await read_body(response, max_body_bytes)
+                encoding = head.headers.get("content-encoding", "")
+                body = await read_body(response.aiter_stream(), encoding, max_body_bytes)
             except BodyError as exc:
                 trail.answer = replace(head, lost=exc.reason)
             else:
@@ -178,16 +179,31 @@ class _Trail:
         self.asked_at = self._now()
         self.sent = True
 
-    def head_read(self, response: httpx.Response) -> Answer:
+    def head_read(self, response: httpcore.Response) -> Answer:
         """Note the answer's head; until its body is read it counts as lost."""
         self.answer = Answer(
-            status=response.status_code,
-            headers=dict(response.headers.items()),
+            status=response.status,
+            headers=_headers_of(response),
             asked_at=self.asked_at,
             answered_at=self._now(),
             lost="connection_lost",
         )
         return self.answer
+
+
+def _headers_of(response: httpcore.Response) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in response.headers:
+        name, value = raw_name.decode("latin-1").lower(), _text_of(raw_value)
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def _text_of(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _reason_unsent(exc: Exception, stage: str) -> str:
@@ -203,21 +219,21 @@ def _reason_unsent(exc: Exception, stage: str) -> str:
 
 _UNSENT: tuple[tuple[type[Exception], str], ...] = (
     (_TooLateError, "too_late"),
-    (httpx.PoolTimeout, "pool_timeout"),
-    (httpx.ConnectTimeout, "connect_timeout"),
-    (httpx.ProxyError, "proxy_error"),
+    (httpcore.PoolTimeout, "pool_timeout"),
+    (httpcore.ConnectTimeout, "connect_timeout"),
+    (httpcore.ProxyError, "proxy_error"),
 )
 
 
 def _reason_sent(exc: Exception) -> str:
-    if isinstance(exc, TimeoutError | httpx.ReadTimeout):
+    if isinstance(exc, TimeoutError | httpcore.ReadTimeout):
         return "read_timeout"
-    if isinstance(exc, httpx.WriteTimeout):
+    if isinstance(exc, httpcore.WriteTimeout):
         return "write_timeout"
-    if isinstance(exc, httpx.WriteError):
+    if isinstance(exc, httpcore.WriteError):
         return "write_error"
     if (
-        isinstance(exc, httpx.RemoteProtocolError)
+        isinstance(exc, httpcore.RemoteProtocolError)
         and "closed" not in str(exc)
         and "disconnected" not in str(exc)
     ):

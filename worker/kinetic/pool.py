@@ -1,29 +1,33 @@
-"""Connections to the API: several small httpx clients behind one interface.
+"""Connections to the API: httpx's own engine, one connection at a time.
 
-Owns how many connections there are and which client serves a request. Knows nothing of what is
-asked or answered, and re-sends nothing. Why several clients: the connection pool of httpx 0.28
-walks all its connections several times per request (encode/httpx#3215), so that one pool of 100
-costs five times the CPU of ten pools of 10. The one place that would change with another httpx.
+Owns how many connections there are and which of them serves a request. Knows nothing of what is asked or
+answered, and re-sends nothing. `httpx.AsyncClient` is left out because it costs as much as sending does
+(`docs/performance.md`), and its pool walks all its connections several times per request
+(encode/httpx#3215): here each connection is a pool of its own. The one place that would change with another
+httpx.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
+import httpcore
 import httpx
 
-CONNECTIONS_PER_CLIENT = 10
+from worker.kinetic.addresses import proxy_for, wire_address
 
 KEEPALIVE_S = 2.0
 """Idle connections are let go well before servers close them (uvicorn: after 5 s). A POST that meets
 a connection in the act of being closed ends *unclear*, although most likely nobody read it."""
+
+_Line = dict[tuple[bytes, bytes], httpcore.AsyncConnectionPool]
+"""One connection for each scheme and host that was asked; there is one of them, but for logs."""
 
 
 @cache
@@ -32,33 +36,24 @@ def _tls_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-@dataclass(slots=True, eq=False)
-class _Shard:
-    client: httpx.AsyncClient
-    size: int
-    in_flight: int = 0
-    retired: bool = False
-
-
 class ConnectionPool:
-    """At most `max_connections` requests at a time, each sent by the least busy client.
+    """At most `max_connections` requests at a time, on connections that are used again.
 
     Args:
         max_connections: in total.
         headers: sent with every request.
-        timeout: for each connect, read and write. Its `pool` part only ever passes for a client that
-            has lost a connection, see `stream`.
+        timeout: for each connect, read and write. Its `pool` part only ever passes for a connection
+            that was lost, see `stream`.
     """
 
     def __init__(self, max_connections: int, *, headers: Mapping[str, str], timeout: httpx.Timeout) -> None:
-        self._headers = dict(headers)
-        self._timeout = timeout
-        # A permit is a connection that is free now. So requests queue here, never inside a client,
-        # where they would be stuck behind that client's slow ones while another has room.
+        self._headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
+        self._timeout = timeout.as_dict()
+        # A permit is a line that is free now. What was used last is used next: it is the least likely to
+        # have been closed meanwhile.
         self._permits = asyncio.Semaphore(max_connections)
-        count = -(-max_connections // CONNECTIONS_PER_CLIENT)
-        small, extra = divmod(max_connections, count)
-        self._shards = [self._shard(small + (index < extra)) for index in range(count)]
+        self._free: list[_Line] = [{} for _ in range(max_connections)]
+        self._lines = list(self._free)
 
     @asynccontextmanager
     async def stream(
@@ -67,50 +62,72 @@ class ConnectionPool:
         url: str,
         extensions: dict[str, Any],
         headers: Mapping[str, str] | None = None,
-    ) -> AsyncIterator[httpx.Response]:
+    ) -> AsyncIterator[httpcore.Response]:
         """Send one request; yields when the answer's head is there. The body is still to be read.
 
         Raises:
-            httpx.TransportError: as httpx does.
+            Exception: as httpcore does; `httpx.InvalidURL`.
         """
+        address, host = wire_address(url)
+        own = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+        if method == "POST":
+            own.append((b"Content-Length", b"0"))
+        request = httpcore.Request(
+            method,
+            address,
+            headers=[(b"Host", host), *self._headers, *own],
+            extensions={**extensions, "timeout": self._timeout},
+        )
         async with self._permits:
-            shard = min(self._shards, key=lambda each: each.in_flight / each.size)
-            shard.in_flight += 1
+            line = self._free.pop()
             try:
-                async with shard.client.stream(
-                    method, url, headers=headers, extensions=extensions
-                ) as response:
+                response = await _connection(line, address).handle_async_request(request)
+                try:
                     yield response
-            except httpx.PoolTimeout:
-                # Our permits make waiting inside a client impossible, unless it lost a connection: a
+                finally:
+                    await response.aclose()
+            except httpcore.PoolTimeout:
+                # Our permits make waiting for a connection impossible, unless httpcore lost it: a
                 # cancellation at the wrong moment does that to httpcore 1.0, for good.
-                self._replace(shard)
+                await _hang_up(line)
                 raise
             finally:
-                shard.in_flight -= 1
-                if shard.retired and shard.in_flight == 0:
-                    await shard.client.aclose()
+                self._free.append(line)
 
     async def aclose(self) -> None:
         """Close every connection; requests under way end with an error."""
-        for shard in self._shards:
-            await shard.client.aclose()
+        for line in self._lines:
+            await _hang_up(line)
 
-    def _replace(self, shard: _Shard) -> None:
-        if not shard.retired:
-            shard.retired = True
-            self._shards[self._shards.index(shard)] = self._shard(shard.size)
 
-    def _shard(self, size: int) -> _Shard:
-        client = httpx.AsyncClient(
-            headers=self._headers,
-            timeout=self._timeout,
-            limits=httpx.Limits(
-                max_connections=size, max_keepalive_connections=size, keepalive_expiry=KEEPALIVE_S
-            ),
-            verify=_tls_context(),
-            follow_redirects=False,
-            # Cookies of an untrusted server would be state that we never asked for and never look at.
-            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+def _connection(line: _Line, address: httpcore.URL) -> httpcore.AsyncConnectionPool:
+    leads_to = address.scheme, address.host
+    if leads_to not in line:
+        line[leads_to] = _connect_later(*leads_to)
+    return line[leads_to]
+
+
+async def _hang_up(line: _Line) -> None:
+    for connection in line.values():
+        with contextlib.suppress(Exception):  # of a connection that nobody will use again
+            await connection.aclose()
+    line.clear()
+
+
+def _connect_later(scheme: bytes, host: bytes) -> httpcore.AsyncConnectionPool:
+    """Return a pool of one connection, made when it is first used."""
+    proxy = proxy_for(scheme.decode(), host.decode())
+    if proxy is None:
+        return httpcore.AsyncConnectionPool(
+            ssl_context=_tls_context(), max_connections=1, keepalive_expiry=KEEPALIVE_S
         )
-        return _Shard(client, size)
+    raw = proxy.url
+    return httpcore.AsyncHTTPProxy(
+        proxy_url=httpcore.URL(scheme=raw.raw_scheme, host=raw.raw_host, port=raw.port, target=raw.raw_path),
+        proxy_auth=proxy.raw_auth,
+        proxy_headers=proxy.headers.raw,
+        ssl_context=_tls_context(),
+        proxy_ssl_context=proxy.ssl_context,
+        max_connections=1,
+        keepalive_expiry=KEEPALIVE_S,
+    )

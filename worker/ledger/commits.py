@@ -28,6 +28,9 @@ from worker.ledger.scripts import Call, run_all, script
 from worker.ledger.workflows import waiting_member
 
 BATCH = 100
+GATHER_S = 0.001
+"""How long a batch waits for others to join it, right after another one: every trip to the server costs more
+than a commit in it."""
 
 
 class Outcome(StrEnum):
@@ -217,6 +220,7 @@ class _Lane:
         self._fence_key = fence_key
         self._waiting: list[_Waiting] = []
         self._sender: asyncio.Task[None] | None = None
+        self._sent_at_s = float("-inf")
 
     async def send(self, call: Call) -> Outcome:
         """Send a commit with the next batch and return what became of it."""
@@ -227,6 +231,8 @@ class _Lane:
         return await waiting.done
 
     async def _send(self) -> None:
+        if asyncio.get_running_loop().time() - self._sent_at_s < 10 * GATHER_S:
+            await asyncio.sleep(GATHER_S)
         while self._waiting:
             batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
             try:
@@ -234,6 +240,7 @@ class _Lane:
             except BaseException as exc:  # noqa: BLE001  # whoever waits must learn of it, cancellation included
                 failure = exc if isinstance(exc, Exception) else asyncio.CancelledError()
                 answers = [failure] * len(batch)
+            self._sent_at_s = asyncio.get_running_loop().time()
             for waiting, answer in zip(batch, answers, strict=True):
                 if waiting.done.done():
                     continue

@@ -12,7 +12,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import hiredis
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection
 from redis.backoff import ExponentialBackoff
@@ -174,6 +176,26 @@ class FencedConnection(Connection):
         return answers
 
 
+class _PackingConnection(AbstractConnection):
+    """Writes commands down by hiredis: in Python a script's hundred keys and arguments cost more than the rest.
+
+    Mixed into the class of connection that the URL asks for.
+    """
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """Return a command as it is sent."""
+        if isinstance(args[0], str) and " " not in args[0]:
+            try:
+                return [hiredis.pack_command(args)]
+            except (TypeError, UnicodeEncodeError):  # a lone surrogate, say, which redis-py replaces
+                pass
+        return super().pack_command(*args)
+
+    def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
+        """Return many commands in one piece: each piece is written by a call of its own."""
+        return [b"".join(piece for command in commands for piece in self.pack_command(*command))]
+
+
 class _SentinelConnection(SentinelManagedConnection):
     """Asks the Sentinels for the master whenever it connects.
 
@@ -192,6 +214,14 @@ class _SentinelConnection(SentinelManagedConnection):
 
 
 def _client(url: str, max_connections: int) -> Redis:
+    client = _plain_client(url, max_connections)
+    pool = client.connection_pool
+    kind = pool.connection_class
+    pool.connection_class = type(kind.__name__, (_PackingConnection, kind), {})
+    return client
+
+
+def _plain_client(url: str, max_connections: int) -> Redis:
     options: dict[str, Any] = {
         "decode_responses": True,
         "encoding_errors": "replace",  # a damaged value is one bad record, not a crash

@@ -1,0 +1,176 @@
+"""A Kinetic API that costs next to nothing: `python -m benchmarks.speed.api`, and how to run it.
+
+It answers every retry call with a new clone after a set latency, on as many connections as there are, and
+counts them. The simulator is true to the contract and costs more than the worker; here what is measured is the
+worker. Its address is the first line that it prints; `GET /tally` says how many retry calls were answered, how many
+executions they were for, and when the first and the last of them came in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import formatdate
+from urllib.request import urlopen
+
+WORKFLOW, VERSION = "3b1f7a52-6f0e-4f53-9d3c-0c6a4b6f7d10", "90f0c1d4-98f4-4a52-8d22-0d5f6e2c7b11"
+_REQUEST = re.compile(rb"(GET|POST) (/\S*) HTTP/1\.1\r\n.*?\r\n\r\n", re.DOTALL)
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_RETRY = re.compile(rb"/api/executions/([^/?]+)/retry")
+_TEMPLATE = json.dumps(
+    {
+        "execution_uuid": "%s",
+        "created_at": "%s",
+        "updated_at": "%s",
+        "workflow_version_uuid": VERSION,
+        "workflow_uuid": WORKFLOW,
+        "workflow_name": "Eligibility, Harbor",
+        "status": "queued",
+        "input_payload": {"member": "M-100200", "payer": "Harbor", "notes": "x" * 200},
+        "duration_ms": None,
+        "n_steps": None,
+        "n_agent_actions": None,
+        "n_screenshots": None,
+        "output_url": None,
+        "video_url": None,
+        "logs_url": None,
+    }
+)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came in.
+
+    Attributes:
+        retries: retry calls answered.
+        first_s, last_s: when the first and the last of them came in, by this machine's monotonic clock.
+    """
+
+    retries: int = 0
+    first_s: float = 0.0
+    last_s: float = 0.0
+    executions: set[bytes] | None = None
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, tally: Tally, latency_s: float) -> None:
+        self._tally = tally
+        self._latency_s = latency_s
+        self._received = b""
+        self._loop = asyncio.get_running_loop()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        while match := _REQUEST.match(self._received):
+            length = _LENGTH.search(match.group())
+            end = match.end() + (int(length.group(1)) if length else 0)
+            if len(self._received) < end:
+                return
+            self._received = self._received[end:]
+            self._answer(match.group(1), match.group(2))
+
+    def _answer(self, method: bytes, path: bytes) -> None:
+        retry = _RETRY.fullmatch(path) if method == b"POST" else None
+        if retry:
+            self._count(retry.group(1))
+            answer = _http(201, _clone())
+        elif path == b"/tally":
+            answer = _http(200, self._told())
+        else:
+            answer = _http(200, b'{"items": [], "next": null}')
+        if retry and self._latency_s:
+            self._loop.call_later(self._latency_s, self._write, answer)
+        else:
+            self._transport.write(answer)
+
+    def _count(self, execution: bytes) -> None:
+        tally, now_s = self._tally, time.monotonic()
+        tally.retries += 1
+        tally.first_s, tally.last_s = tally.first_s or now_s, now_s
+        assert tally.executions is not None
+        tally.executions.add(execution)
+
+    def _told(self) -> bytes:
+        tally = self._tally
+        executions = len(tally.executions or ())
+        told = {"retries": tally.retries, "executions": executions}
+        return json.dumps({**told, "first_s": tally.first_s, "last_s": tally.last_s}).encode()
+
+    def _write(self, answer: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(answer)
+
+
+def _clone() -> bytes:
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return (_TEMPLATE % (uuid.uuid4(), now, now)).encode()
+
+
+def _http(status: int, body: bytes) -> bytes:
+    words = {200: "OK", 201: "Created"}[status]
+    head = (
+        f"HTTP/1.1 {status} {words}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        f"date: {formatdate(usegmt=True)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def _serve(latency_s: float) -> None:
+    tally = Tally(executions=set())
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: _Connection(tally, latency_s), "127.0.0.1", 0, backlog=1000
+    )
+    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    await server.serve_forever()
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """A running server."""
+
+    url: str
+
+    def tally(self) -> dict[str, float]:
+        """Return what came in so far: see the module."""
+        with urlopen(f"{self.url}/tally", timeout=10) as answer:
+            told: dict[str, float] = json.load(answer)
+        return told
+
+
+@contextmanager
+def api(latency_s: float = 0.0) -> Iterator[Api]:
+    """Run the server as a process of its own until the block ends."""
+    words = [sys.executable, "-m", "benchmarks.speed.api", "--latency", str(latency_s)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield Api(process.stdout.readline().strip())
+        finally:
+            process.kill()
+
+
+def main() -> None:
+    """Serve until killed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.api")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds before a retry call is answered (0)")
+    asyncio.run(_serve(parser.parse_args().latency))
+
+
+if __name__ == "__main__":
+    main()
