@@ -11,16 +11,17 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from config.plain import LONGEST_VALUE, cut, plain, without_controls
-from config.redaction import Redactor
+from config.redaction import OURS, Redactor
 
 Format = Literal["json", "console"]
 
@@ -40,6 +41,7 @@ FOREIGN = (
 """Loggers that bring handlers of their own, or do not pass their lines on, unless told otherwise."""
 
 _FIRST = ("timestamp", "level", "logger", "event")
+_SMALL = 2**63
 
 
 def configure_logging(
@@ -54,8 +56,8 @@ def configure_logging(
         secrets: texts that must not appear, wherever they come from (see `Redactor`).
     """
     target = sys.stderr if stream is None else stream
-    handler = _Handler(target)
-    handler.setFormatter(_Formatter(_renderers(fmt, target), Redactor(secrets)))
+    handler, render = _Handler(target), _Renderer(_renderers(fmt, target), Redactor(secrets))
+    handler.setFormatter(_Formatter(render))
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -68,9 +70,9 @@ def configure_logging(
             structlog.stdlib.filter_by_level,
             *_COMMON,
             _positional_arguments,
-            ProcessorFormatter.wrap_for_formatter,
+            render,
         ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=lambda *name: _Logger(*name, handler=handler),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,  # a logger made before the configuration must follow it
     )
@@ -91,37 +93,92 @@ class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the base class' name
         """Do nothing: the stock handler would print the raw record, secrets included."""
 
+    def write(self, line: str) -> None:
+        """Write a finished line between those of records."""
+        with self.lock or nullcontext(), suppress(Exception):
+            self.stream.write(f"{line}{self.terminator}")
+            self.flush()
+
+
+class _Logger:
+    """What our own lines end in: the handler, without a record of the stdlib that costs as much as the line.
+
+    Its level is that of the stdlib's logger of the same name.
+    """
+
+    disabled = False
+
+    def __init__(self, name: str | None = None, *, handler: _Handler) -> None:
+        self.name = name or "root"
+        self.getEffectiveLevel = logging.getLogger(name).getEffectiveLevel
+        self.debug = self.info = self.warning = self.error = self.critical = handler.write
+        self.exception = handler.write
+
+
+class _Renderer:
+    """Makes an event one line; when even that fails, a line that says so, never an exception."""
+
+    def __init__(self, renderers: Sequence[Processor], redactor: Redactor) -> None:
+        self._renderers = renderers
+        self._redactor = redactor
+
+    def __call__(self, logger: WrappedLogger, name: str, event_dict: EventDict) -> str:
+        """Return the line."""
+        try:
+            shown = self._shown(_exception_as_text(logger, name, event_dict))
+            for render in self._renderers:
+                shown = render(logger, name, shown)  # type: ignore[assignment]  # the last one returns text
+        except Exception as exc:  # noqa: BLE001 - a broken __str__, lone surrogates: anything goes wrong here
+            return self.fallback(
+                str(event_dict.get("level", name)),
+                str(event_dict.get("logger", "")),
+                event_dict.get("event"),
+                exc,
+            )
+        return str(shown)
+
+    def fallback(self, level: str, logger: str, event: Any, exc: Exception) -> str:
+        """Return a line about an event that could not be rendered."""
+        line = {
+            "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "level": level,
+            "logger": logger,
+            "event": cut(without_controls(self._redactor.text(str(plain(event))))),
+            "log_error": f"the line could not be rendered: {type(exc).__name__}",
+        }
+        return json.dumps(line)
+
+    def _shown(self, event_dict: EventDict) -> EventDict:
+        """Return every value plain, without secrets and cut; the event is text without a final newline."""
+        shown = {str(plain(key)): self._value(key, value) for key, value in event_dict.items()}
+        shown["event"] = str(shown.get("event", "")).rstrip()
+        return shown
+
+    def _value(self, key: str, value: Any) -> Any:
+        if type(value) is str and len(value) <= LONGEST_VALUE:  # nearly all of them: every line counts
+            return value if key in OURS else self._redactor.text(value)
+        if type(value) is int and abs(value) < _SMALL:
+            return value
+        # Before anything is cut: half a secret is not found.
+        whole = plain(value) if key in OURS else self._redactor.value(plain(value))
+        return cut(whole, keep_end=LONGEST_VALUE * 3 // 4 if key in ("exception", "stack_info") else 0)
+
 
 class _Formatter(ProcessorFormatter):
-    """Renders a record; when even that fails, a line that says so, never an exception."""
+    """Renders a record of the stdlib: of Celery and the libraries."""
 
-    def __init__(self, renderers: Iterable[Processor], redactor: Redactor) -> None:
+    def __init__(self, render: _Renderer) -> None:
         super().__init__(
-            foreign_pre_chain=_COMMON,
-            processors=[
-                ProcessorFormatter.remove_processors_meta,
-                _exception_as_text,
-                _plain_values,
-                redactor,  # before anything is cut: half a secret is not found
-                _cut_values,
-                *renderers,
-            ],
+            foreign_pre_chain=_COMMON, processors=[ProcessorFormatter.remove_processors_meta, render]
         )
-        self._redactor = redactor
+        self._render = render
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line of the chosen format."""
         try:
             return super().format(record)
-        except Exception as exc:  # noqa: BLE001 - bad %-arguments, a broken __str__: anything goes wrong here
-            line = {
-                "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-                "level": record.levelname.lower(),
-                "logger": record.name,
-                "event": cut(without_controls(self._redactor.text(str(plain(record.msg))))),
-                "log_error": f"the line could not be rendered: {type(exc).__name__}",
-            }
-            return json.dumps(line)
+        except Exception as exc:  # noqa: BLE001 - bad %-arguments
+            return self._render.fallback(record.levelname.lower(), record.name, record.msg, exc)
 
 
 def _renderers(fmt: Format, stream: TextIO) -> list[Processor]:
@@ -172,20 +229,6 @@ def _exception_as_text(logger: WrappedLogger, name: str, event_dict: EventDict) 
         event_dict.pop("exc_info", None)
         event_dict["exception"] = f"<traceback could not be rendered: {type(exc).__name__}>"
         return event_dict
-
-
-def _plain_values(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
-    """Make every value plain; the event is text without the newline that warnings end in."""
-    values = {str(plain(key)): plain(value) for key, value in event_dict.items()}
-    return values | {"event": str(values.get("event", "")).rstrip()}
-
-
-def _cut_values(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
-    """Cut long texts at the end; tracebacks in the middle, for their last lines tell most."""
-    return {
-        key: cut(value, keep_end=LONGEST_VALUE * 3 // 4 if key in ("exception", "stack_info") else 0)
-        for key, value in event_dict.items()
-    }
 
 
 def _ours_first(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:

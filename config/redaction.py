@@ -15,7 +15,7 @@ MASK = "***"
 SHORTEST_SECRET = 4
 """Shorter values are left alone: replacing every "ab" would garble the lines and protect nothing."""
 
-_OURS = frozenset({"timestamp", "level"})
+OURS = frozenset({"timestamp", "level"})
 """Fields that the chain itself writes; a password "info" must not turn every level into a mask."""
 
 _NEXT_URL = re.compile(r";(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
@@ -45,7 +45,7 @@ class Redactor:
     def __call__(self, _: Any, __: str, event_dict: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Redact an event's values. Its own field names stay, those inside values do not."""
         for key, value in event_dict.items():
-            if key not in _OURS:
+            if key not in OURS:
                 event_dict[key] = self.value(value)
         return event_dict
 
