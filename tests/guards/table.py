@@ -782,7 +782,7 @@ GUARDS = (
         WORTH,
         "the calendar is asked again right before the call",
         "worker/engine/submit.py",
-        "_Submission._has_to_wait",
+        "_Submission._room_for",
         "a call leaves in quiet hours that began since it was scheduled",
         "        if closed:\n            due_at",
         "        if False:\n            due_at",

@@ -43,7 +43,8 @@ class Pool(Generic[T]):
         self._ends_at_s = time.monotonic() + budget.total_seconds()
         self._keep_going = keep_going
         self._queue: deque[T] = deque()
-        self._refilling = asyncio.Lock()
+        self._refilling: asyncio.Task[None] | None = None
+        self._ask_ahead = False
         self._busy = 0
         self._all_ended = asyncio.Event()
         self._dry = False
@@ -61,6 +62,8 @@ class Pool(Generic[T]):
             Exception: the first that `work` or `supply` raised, after all that was begun has ended.
         """
         await asyncio.gather(*(self._worker() for _ in range(self._concurrency)))
+        if self._refilling:
+            await self._refilling
         if self._failure:
             raise self._failure
 
@@ -80,18 +83,27 @@ class Pool(Generic[T]):
     async def _next(self) -> T | None:
         while self._may_start():
             if self._queue:
-                return self._queue.popleft()
-            async with self._refilling:
-                if not self._queue and self._may_start():
-                    await self._refill()
+                item = self._queue.popleft()
+                if self._ask_ahead and len(self._queue) < self._concurrency:
+                    self._refill_soon()
+                return item
+            await self._refill_soon()
         return None
+
+    def _refill_soon(self) -> asyncio.Task[None]:
+        """Ask for more, once at a time; before the queue is empty if the last answer was not."""
+        if self._refilling is None or self._refilling.done():
+            self._refilling = asyncio.create_task(self._refill())
+        return self._refilling
 
     async def _refill(self) -> None:
         try:
-            self._queue.extend(await self._supply())
+            items = await self._supply()
         except Exception as exc:  # noqa: BLE001  # raised by run()
             self._failure = self._failure or exc
             return
+        self._ask_ahead = bool(items)
+        self._queue.extend(items)
         if self._queue:
             return
         if self._busy:

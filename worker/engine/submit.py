@@ -172,7 +172,8 @@ class _Submission:
         if objection:
             await ctx.commit(transitions.give_up(lineage, objection, policy, policy_name, now=now))
             return
-        if await self._has_to_wait(lineage, policy, now):
+        seen = await self._room_for(lineage, policy, now)
+        if seen is None:
             return
         if self._may_be_retried_already(lineage, policy, now):
             later = now + max(ctx.options.discovery_interval / 3, _AT_LEAST)
@@ -181,7 +182,7 @@ class _Submission:
         elif lineage.conflicts and not await self._still_failed(lineage):
             self.count("not_failed_any_more")
         elif await self._log_allows(lineage, policy):
-            await self._send(lineage, policy)
+            await self._send(lineage, policy, seen)
 
     def _may_be_retried_already(self, lineage: Lineage, policy: Policy, now: datetime) -> bool:
         """Whether nobody has read the list for so long that someone may have made this retry meanwhile.
@@ -216,14 +217,13 @@ class _Submission:
         self.count(f"log_{rule.then}")
         return False
 
-    async def _send(self, lineage: Lineage, policy: Policy) -> None:
+    async def _send(self, lineage: Lineage, policy: Policy, seen: View) -> None:
         """Record the intent, send the call, record what came of it."""
         ctx, workflow = self.ctx, Workflow.of(lineage)
         token = secrets.token_hex(8)
         intent = transitions.submit(
             lineage, token=token, now=ctx.now(), lease=ctx.options.submit_lease, policy=policy
         )
-        seen = self._view(lineage)
         ctx.desk.made(workflow)
         limits = ctx.desk.admission(workflow, seen, ctx.options.token_bucket)
         outcome = await ctx.commit(intent, admission=limits)
@@ -245,8 +245,11 @@ class _Submission:
         self.count(type(delivery).__name__.lower())
         await settle(ctx, intent.after, delivery)
 
-    async def _has_to_wait(self, lineage: Lineage, policy: Policy, now: datetime) -> bool:
-        """Put it off, with the reason on record, while its calendar, its workflow or a limit says so."""
+    async def _room_for(self, lineage: Lineage, policy: Policy, now: datetime) -> View | None:
+        """Return what is known of its workflow if its retry may go now.
+
+        Else put it off, with the reason on record: its calendar, its workflow or a limit.
+        """
         ctx = self.ctx
         closed = None if lineage.is_ordered else policy.calendar.objection(now)
         if closed:
@@ -256,13 +259,13 @@ class _Submission:
                 transitions.defer(lineage, reason=CALENDAR, detail=detail, now=now, due_at=due_at)
             )
             self.count(CALENDAR)
-            return True
+            return None
         workflow = Workflow.of(lineage)
         await ctx.desk.look([workflow])
         seen = self._view(lineage)
         limit = seen.objection
         if not limit:
-            return False
+            return seen
         self.count(limit.value)
         if lineage.reason == limit.value:  # on record already, with the figures of when it began to wait
             self.waiting.append(lineage)
@@ -270,13 +273,13 @@ class _Submission:
             detail = ctx.desk.in_words(limit, seen)
             change = transitions.defer(lineage, reason=limit, detail=detail, now=now)
             await ctx.commit(change, next_at=self._look_again_at(lineage))
-        return True
+        return None
 
     async def _limited(self, lineage: Lineage) -> None:
         """The ledger knows better: look again, and wait unless there is room after all."""
         policy, _ = self.ctx.policy_for(lineage)
         await self.ctx.desk.look([Workflow.of(lineage)], fresh=True)
-        if not await self._has_to_wait(lineage, policy, self.ctx.now()):
+        if await self._room_for(lineage, policy, self.ctx.now()):
             await self.give_back([lineage])
 
     async def park(self) -> None:

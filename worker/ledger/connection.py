@@ -177,7 +177,7 @@ class FencedConnection(Connection):
 
 
 class _PackingConnection(AbstractConnection):
-    """Writes commands down by hiredis: in Python a script's hundred keys and arguments cost more than the rest.
+    """Writes commands down by hiredis: in Python the keys and arguments of a script cost more than all else.
 
     Mixed into the class of connection that the URL asks for.
     """

@@ -104,3 +104,24 @@ async def test_free_places_serve_what_falls_due_while_a_slow_call_is_under_way()
 
     await Pool(Supply([0], [], [7]), work, concurrency=4, budget=LONG, keep_going=lambda: True).run()
     assert sorted(done) == [0, 7]
+
+
+async def test_the_next_batch_is_asked_for_before_the_queue_is_empty() -> None:
+    """Nobody waits for a claim while there is a backlog; and what is empty is not asked again and again."""
+    left_when_asked: list[int] = []
+    batches = [list(range(10)), list(range(10, 20))]
+
+    async def supply() -> Sequence[int]:
+        left_when_asked.append(len(pool._queue))
+        await asyncio.sleep(0)
+        return batches.pop(0) if batches else []
+
+    async def work(item: int) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    pool = Pool(supply, work, concurrency=4, budget=LONG, keep_going=lambda: True)
+    await pool.run()
+    assert (left_when_asked[0], batches) == (0, [])
+    assert left_when_asked[1] > 0
+    assert len(left_when_asked) <= 5
