@@ -3,8 +3,7 @@
 Owns how many connections there are and which of them serves a request. Knows nothing of what is asked or
 answered, and re-sends nothing. `httpx.AsyncClient` is left out because it costs as much as sending does
 (`docs/performance.md`), and its pool walks all its connections several times per request
-(encode/httpx#3215): here each connection is a pool of its own. The one place that would change with another
-httpx.
+(encode/httpx#3215): here each connection stands for itself. The one place to change with another httpx.
 """
 
 from __future__ import annotations
@@ -26,8 +25,9 @@ KEEPALIVE_S = 2.0
 """Idle connections are let go well before servers close them (uvicorn: after 5 s). A POST that meets
 a connection in the act of being closed ends *unclear*, although most likely nobody read it."""
 
-_Line = dict[tuple[bytes, bytes], httpcore.AsyncConnectionPool]
-"""One connection for each scheme and host that was asked; there is one of them, but for logs."""
+_Connection = httpcore.AsyncHTTPConnection | httpcore.AsyncHTTPProxy
+_Line = dict[str, _Connection]
+"""One connection for each origin that was asked; there is one of them, but for logs."""
 
 
 @cache
@@ -43,7 +43,7 @@ class ConnectionPool:
         max_connections: in total.
         headers: sent with every request.
         timeout: for each connect, read and write. Its `pool` part only ever passes for a connection
-            that was lost, see `stream`.
+            through a proxy that was lost, see `stream`.
     """
 
     def __init__(self, max_connections: int, *, headers: Mapping[str, str], timeout: httpx.Timeout) -> None:
@@ -81,13 +81,13 @@ class ConnectionPool:
         async with self._permits:
             line = self._free.pop()
             try:
-                response = await _connection(line, address).handle_async_request(request)
+                response = await (await _connection(line, address)).handle_async_request(request)
                 try:
                     yield response
                 finally:
                     await response.aclose()
             except httpcore.PoolTimeout:
-                # Our permits make waiting for a connection impossible, unless httpcore lost it: a
+                # Our permits make waiting for a connection impossible, unless httpcore's pool lost it: a
                 # cancellation at the wrong moment does that to httpcore 1.0, for good.
                 await _hang_up(line)
                 raise
@@ -100,27 +100,36 @@ class ConnectionPool:
             await _hang_up(line)
 
 
-def _connection(line: _Line, address: httpcore.URL) -> httpcore.AsyncConnectionPool:
-    leads_to = address.scheme, address.host
-    if leads_to not in line:
-        line[leads_to] = _connect_later(*leads_to)
-    return line[leads_to]
+async def _connection(line: _Line, address: httpcore.URL) -> _Connection:
+    """Return the line's connection, made anew where it cannot be used again."""
+    origin = address.origin
+    key = str(origin)
+    known = line.get(key)
+    if isinstance(known, httpcore.AsyncHTTPProxy):
+        return known  # a pool, which looks after its connection itself
+    if known is None or known.has_expired() or not known.is_available():
+        if known is not None:
+            await _close(known)
+        known = line[key] = _connect_later(origin)
+    return known
 
 
 async def _hang_up(line: _Line) -> None:
     for connection in line.values():
-        with contextlib.suppress(Exception):  # of a connection that nobody will use again
-            await connection.aclose()
+        await _close(connection)
     line.clear()
 
 
-def _connect_later(scheme: bytes, host: bytes) -> httpcore.AsyncConnectionPool:
-    """Return a pool of one connection, made when it is first used."""
-    proxy = proxy_for(scheme.decode(), host.decode())
+async def _close(connection: _Connection) -> None:
+    with contextlib.suppress(Exception):  # of a connection that nobody will use again
+        await connection.aclose()
+
+
+def _connect_later(origin: httpcore.Origin) -> _Connection:
+    """Return a connection that is made when it is first used."""
+    proxy = proxy_for(origin.scheme.decode(), origin.host.decode())
     if proxy is None:
-        return httpcore.AsyncConnectionPool(
-            ssl_context=_tls_context(), max_connections=1, keepalive_expiry=KEEPALIVE_S
-        )
+        return httpcore.AsyncHTTPConnection(origin, ssl_context=_tls_context(), keepalive_expiry=KEEPALIVE_S)
     raw = proxy.url
     return httpcore.AsyncHTTPProxy(
         proxy_url=httpcore.URL(scheme=raw.raw_scheme, host=raw.raw_host, port=raw.port, target=raw.raw_path),

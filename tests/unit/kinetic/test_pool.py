@@ -18,6 +18,10 @@ async def ask(pool: ConnectionPool, url: str) -> int:
         return response.status
 
 
+def origin(scheme: str, host: str) -> httpcore.Origin:
+    return httpcore.Origin(scheme.encode(), host.encode(), 443)
+
+
 async def answer(wire: Wire) -> None:
     while True:
         await wire.request()
@@ -38,7 +42,7 @@ async def test_no_more_connections_than_allowed_and_each_is_used_again() -> None
 
 def test_one_tls_context_for_all() -> None:
     """Building one costs 20 ms: all connections of a process share it."""
-    contexts = {id(_connect_later(b"https", host)._ssl_context) for host in (b"a.example", b"b.example")}
+    contexts = {id(_connect_later(origin("https", host))._ssl_context) for host in ("a.example", "b.example")}
     assert len(contexts) == 1
 
 
@@ -62,7 +66,7 @@ def test_the_proxy_is_that_of_the_environment(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("https_proxy", "user:pw@proxy.example:3128")
     monkeypatch.setenv("no_proxy", no_proxy)
-    connection = _connect_later(scheme.encode(), b"kinetic.example")
+    connection = _connect_later(origin(scheme, "kinetic.example"))
     assert isinstance(connection, httpcore.AsyncHTTPProxy) == proxied
     if isinstance(connection, httpcore.AsyncHTTPProxy):
         assert (connection._proxy_url.host, connection._proxy_url.port) == (b"proxy.example", 3128)
