@@ -21,6 +21,7 @@ from functools import cache
 from multiprocessing.sharedctypes import RawValue
 from typing import TYPE_CHECKING
 
+import sniffio
 import structlog
 
 from config.settings import Settings, SettingsError, load_settings
@@ -204,6 +205,8 @@ class Runtime:
     def __init__(self, config: Settings) -> None:
         self._config = config
         self._runner = asyncio.Runner()
+        # httpcore asks which library runs the loop a dozen times per request; asyncio's answer is slow.
+        sniffio.thread_local.name = "asyncio"
         self._context: Context | None = None
         self._tracing: Tracing | None = None
         self._begun = False

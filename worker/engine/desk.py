@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from worker.domain import admission, budget
@@ -164,14 +165,12 @@ class Desk:
     def policy(self, workflow: Workflow) -> Policy:
         """Return the policy in force for a workflow."""
         policy, _ = self._policies().for_workflow(workflow.uuid, workflow.name)
-        if self._counts_runs():
-            return policy
-        return replace(policy, limits=replace(policy.limits, share=0))
+        return policy if self._counts_runs() else _without_share(policy)
 
     def _limits(self) -> Limits:
         """Return the limits in force: no share of runs where only those that fail are known."""
         limits = self._limits_set()
-        return limits if self._counts_runs() else replace(limits, share=0)
+        return limits if self._counts_runs() else _unshared(limits)
 
     async def tell(self, workflow: Workflow, before: Breaker, after: Breaker, **facts: str) -> bool:
         """Store a breaker and say so; False when someone else changed it meanwhile."""
@@ -200,3 +199,13 @@ class Desk:
                 self._known[workflow.key] = replace(known, breaker=seen.judged)
             else:
                 self._read_at_s[workflow.key] = 0  # someone else was first: read it again next time
+
+
+@lru_cache(maxsize=256)
+def _without_share(policy: Policy) -> Policy:
+    return replace(policy, limits=_unshared(policy.limits))
+
+
+@lru_cache(maxsize=256)
+def _unshared(limits: Limits) -> Limits:
+    return replace(limits, share=0)

@@ -14,12 +14,13 @@ _TOO_SLOW_S = 1.0
 
 def to_ms(moment: datetime) -> int:
     """Return a moment as whole milliseconds since the Unix epoch."""
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
+    return whole_ms(moment - _EPOCH)
 
 
 def whole_ms(duration: timedelta) -> int:
     """Return a duration in whole milliseconds, rounded down."""
-    return duration // timedelta(milliseconds=1)
+    # In parts: dividing a duration takes four times as long, and each commit does it a dozen times.
+    return (duration.days * 86_400 + duration.seconds) * 1000 + duration.microseconds // 1000
 
 
 def from_ms(milliseconds: float) -> datetime:
