@@ -119,7 +119,7 @@ class Context:
     stopping: Callable[[], bool] = lambda: False
     logs: Logs | None = None
     tracer: Tracer = NO_TRACING
-    log: Any = field(default_factory=lambda: structlog.get_logger("worker"))
+    log: Any = field(default_factory=lambda: structlog.get_logger("worker").bind())
     calls: Gatekeeper = field(init=False)
     payloads: Payloads = field(default_factory=Payloads)
     shared_keys: Shared = field(default_factory=Shared)

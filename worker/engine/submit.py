@@ -55,7 +55,7 @@ async def submit(ctx: Context, call_siblings: Callable[[int], None] = lambda _: 
     pool = Pool(
         run.supply,
         run.work,
-        concurrency=ctx.options.submit_concurrency,
+        concurrency=ctx.options.submit_concurrency + _beside(ctx.options.submit_concurrency),
         budget=ctx.options.batch_budget,
         keep_going=lambda: run.open and ctx.calls.closings == closings and not ctx.stopping(),
     )
@@ -93,6 +93,11 @@ class _Submission:
     gated: list[Lineage] = field(default_factory=list)
     waiting: list[Lineage] = field(default_factory=list)
     calls: list[asyncio.Task[None]] = field(default_factory=list)
+    places: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Have a place for each call that may be under way at once."""
+        self.places = asyncio.Semaphore(self.ctx.options.submit_concurrency)
 
     async def supply(self) -> Sequence[Lineage]:
         """Claim what is due: one at a time until the API has answered one, a batch from then on.
@@ -240,7 +245,8 @@ class _Submission:
             await settle(ctx, intent.after, NotDelivered("not_durable", detail))
         if outcome is not Outcome.COMMITTED:
             return
-        delivery = await send(ctx, intent.after)
+        async with self.places:
+            delivery = await send(ctx, intent.after)
         self.ended.set()
         self.count(type(delivery).__name__.lower())
         await settle(ctx, intent.after, delivery)
@@ -318,6 +324,15 @@ class _Submission:
             later = now + ctx.options.watch_interval
             await ctx.ledger.reschedule(State.SCHEDULED, {lineage.root: later})
         return status is Status.FAILED
+
+
+def _beside(concurrency: int) -> int:
+    """Return how many lineages are put on record while all calls that may be under way are.
+
+    No place for a call is idle while the ledger is written. Whoever dies leaves so many intents more to be
+    resolved.
+    """
+    return max(2, concurrency // 4)
 
 
 async def send(ctx: Context, lineage: Lineage) -> Delivery:

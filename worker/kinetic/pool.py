@@ -20,6 +20,7 @@ import httpcore
 import httpx
 
 from worker.kinetic.addresses import proxy_for, wire_address
+from worker.kinetic.network import Network
 
 KEEPALIVE_S = 2.0
 """Idle connections are let go well before servers close them (uvicorn: after 5 s). A POST that meets
@@ -129,7 +130,9 @@ def _connect_later(origin: httpcore.Origin) -> _Connection:
     """Return a connection that is made when it is first used."""
     proxy = proxy_for(origin.scheme.decode(), origin.host.decode())
     if proxy is None:
-        return httpcore.AsyncHTTPConnection(origin, ssl_context=_tls_context(), keepalive_expiry=KEEPALIVE_S)
+        return httpcore.AsyncHTTPConnection(
+            origin, ssl_context=_tls_context(), keepalive_expiry=KEEPALIVE_S, network_backend=Network()
+        )
     raw = proxy.url
     return httpcore.AsyncHTTPProxy(
         proxy_url=httpcore.URL(scheme=raw.raw_scheme, host=raw.raw_host, port=raw.port, target=raw.raw_path),
@@ -139,4 +142,5 @@ def _connect_later(origin: httpcore.Origin) -> _Connection:
         proxy_ssl_context=proxy.ssl_context,
         max_connections=1,
         keepalive_expiry=KEEPALIVE_S,
+        network_backend=Network(),
     )
