@@ -203,7 +203,7 @@ class Desk:
 
 @lru_cache(maxsize=256)
 def _without_share(policy: Policy) -> Policy:
-    return replace(policy, limits=_unshared(policy.limits))
+    return replace(policy, limits=replace(policy.limits, share=0))
 
 
 @lru_cache(maxsize=256)
