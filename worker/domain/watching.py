@@ -16,10 +16,10 @@ LOOKS_PER_PAGE = 4
 """What a page of a list costs, in looks: it is a bigger answer."""
 FEWEST_PAGES = 5
 _DUE_PER_PAGE_IN_ADVANCE = 20
-ENDS_PER_PAGE = 10
-"""Ended clones that a page should show: a tenth of a call for each."""
+ENDS_PER_PAGE = 20
+"""Ended clones that a page should show: a twentieth of a call for each."""
 _SHARE_OF_AGE = 5
-LONGEST_LIST_PAUSE = timedelta(minutes=10)
+LONGEST_LIST_PAUSE = timedelta(minutes=5)
 
 
 def next_look_in(age: timedelta, shortest: timedelta) -> timedelta:
@@ -80,25 +80,32 @@ def list_is_cheaper(due: int, fewest: int, pages: int) -> bool:
     return due >= max(fewest, pages)
 
 
-def reads_on(pages: int, spared: int, due: int) -> bool:
+def reads_on(pages: int, spared: int, due: int, usual: int) -> bool:
     """Return whether the next page of a list is likely to be worth its call.
 
     The first clone of ours may be far from the head, and where a platform is busy with other things there
-    may be one on a page. So a page is given in advance for every twenty due looks (five at least), and from
-    then on each has to have spared four looks.
+    may be one on a page. So a page is given in advance for every twenty due looks (five at least), or a
+    quarter more than a reading usually takes; from then on each has to have spared four looks.
 
-    >>> reads_on(4, 0, 60), reads_on(5, 0, 60), reads_on(30, 80, 200), reads_on(30, 79, 200)
-    (True, False, False, False)
-    >>> reads_on(100, 400, 400), reads_on(29, 80, 200)
-    (True, True)
+    Args:
+        pages: that were read.
+        spared: looks that need not be made any more.
+        due: looks that the list is read for.
+        usual: pages of the last reading.
+
+    >>> [reads_on(pages, 0, 60, 0) for pages in (4, 5)], [reads_on(pages, 0, 60, 20) for pages in (24, 25)]
+    ([True, False], [True, False])
+    >>> [reads_on(30, spared, 200, 0) for spared in (80, 83, 84)]
+    [False, False, True]
     """
-    return pages < max(FEWEST_PAGES, due // _DUE_PER_PAGE_IN_ADVANCE) + spared // LOOKS_PER_PAGE
+    advance = max(FEWEST_PAGES, due // _DUE_PER_PAGE_IN_ADVANCE, usual + usual // 4)
+    return pages < advance + spared // LOOKS_PER_PAGE
 
 
 def next_list_in(
     since_last: timedelta, pages: int, ended: int, age: timedelta, shortest: timedelta
 ) -> timedelta:
-    """Return the pause between two readings of a list: until it shows ten newly ended clones a page again.
+    """Return the pause between two readings of a list: until it shows twenty newly ended clones a page again.
 
     A clone's end is noticed late by a fifth of its age at most, and by a tenth on the average: no list waits
     for longer, whatever that costs. Few clones are looked at one by one and sooner.
@@ -111,7 +118,7 @@ def next_list_in(
         shortest: pause between two looks.
 
     >>> second = timedelta(seconds=1)
-    >>> [next_list_in(10 * second, 50, n, 100 * second, 5 * second).total_seconds() for n in (2000, 400, 1)]
+    >>> [next_list_in(10 * second, 50, n, 100 * second, 5 * second).total_seconds() for n in (4000, 800, 1)]
     [5.0, 12.5, 20.0]
     """
     until_worth = since_last * (ENDS_PER_PAGE * pages / max(ended, 1))

@@ -37,7 +37,7 @@ from worker.ledger import Turn
 from worker.ledger.clock import from_ms, to_ms
 
 JOB = "looks"
-MOST_DUE = 2000
+MOST_DUE, CLAIMED_AT_ONCE = 10_000, 1000
 """Looks that one reading is for. It also shows what others had ended; their next look is in their turn."""
 LONGEST_READING = 3
 """Batches for which pages are asked for: one that is cut short has to begin at the head again."""
@@ -60,6 +60,7 @@ class _Reading:
 
     Attributes:
         due: by their newest run: the lineages that it is for, read before it.
+        usual: pages of the last reading, if that was lately.
         told: those of them that the list showed.
         unseen: those that it went past without showing them.
         times: when lineages are looked at next, by root.
@@ -68,6 +69,7 @@ class _Reading:
 
     began_at: datetime
     due: dict[str, Lineage]
+    usual: int
     pages: int = 0
     ended: int = 0
     told: set[str] = field(default_factory=set)
@@ -98,11 +100,11 @@ async def read_list(ctx: Context) -> tuple[list[Lineage], int] | None:
         if plan is _Plan.ASK:
             return None
         async with ctx.ledger.jobs.keeping(turn):
-            reading = await _begin(ctx)
+            reading = await _begin(ctx, _usual(ctx, turn.memory))
             await _read(ctx, reading)
         asked = _who_is_asked(ctx, reading)
-        await ctx.ledger.reschedule(State.RUNNING, reading.times)
         memory = _remember(ctx, turn.memory, reading, asked)
+        await _put_off(ctx, reading, memory)
         return asked, reading.ended
     finally:
         await ctx.ledger.jobs.finish(turn, memory)
@@ -115,9 +117,14 @@ def _plan(ctx: Context, memory: dict[str, Any], due: int) -> _Plan:
         return _Plan.ASK
     if _lies_ahead(memory.get("again_at"), now):
         return _Plan.WAIT
-    lately = _lies_ahead(memory.get("read_at"), now - LONGEST_LIST_PAUSE)
-    pages = memory.get("pages", 0) if lately else 0
-    return _Plan.READ if list_is_cheaper(due, ctx.options.many_looks, pages) else _Plan.ASK
+    cheaper = list_is_cheaper(due, ctx.options.many_looks, _usual(ctx, memory))
+    return _Plan.READ if cheaper else _Plan.ASK
+
+
+def _usual(ctx: Context, memory: dict[str, Any]) -> int:
+    """Return how many pages were read the last time, if that was lately."""
+    lately = _lies_ahead(memory.get("read_at"), ctx.now() - LONGEST_LIST_PAUSE)
+    return int(memory.get("pages", 0)) if lately else 0
 
 
 def _lies_ahead(moment_ms: int | None, now: datetime) -> bool:
@@ -125,15 +132,22 @@ def _lies_ahead(moment_ms: int | None, now: datetime) -> bool:
     return moment_ms is not None and now < from_ms(moment_ms) <= now + LONGEST_LIST_PAUSE
 
 
-async def _begin(ctx: Context) -> _Reading:
+async def _begin(ctx: Context, usual: int) -> _Reading:
     """Claim the looks, and read the records before the list: in place, it may show what was before."""
     options = ctx.options
     hide_for = options.batch_budget * (LONGEST_READING + 1) + options.request_bound
-    claim = await ctx.ledger.claim(State.RUNNING, limit=MOST_DUE, hide_for=hide_for)
-    found = await ctx.ledger.read(claim.members)
-    lineages = [each for each in found.values() if isinstance(each, Lineage) and each.state is State.RUNNING]
-    reading = _Reading(ctx.now(), {each.newest.clone: each for each in lineages})
-    await ctx.desk.look(map(Workflow.of, lineages))
+    due: dict[str, Lineage] = {}
+    remaining = 1
+    while remaining and len(due) < MOST_DUE:
+        claim = await ctx.ledger.claim(State.RUNNING, limit=CLAIMED_AT_ONCE, hide_for=hide_for)
+        found, remaining = await ctx.ledger.read(claim.members), claim.remaining
+        due |= {
+            each.newest.clone: each
+            for each in found.values()
+            if isinstance(each, Lineage) and each.state is State.RUNNING
+        }
+    reading = _Reading(ctx.now(), due, usual)
+    await ctx.desk.look(map(Workflow.of, due.values()))
     return reading
 
 
@@ -178,7 +192,8 @@ async def _walk(ctx: Context, reading: _Reading, status: Status | None) -> set[s
             passed.add(left.pop()[1])
         if page.last or not left or not page.received:
             break
-        worth_it = reads_on(reading.pages, len(passed | reading.told), len(reading.due))
+        spared = len(passed | reading.told)
+        worth_it = reads_on(reading.pages, spared, len(reading.due), reading.usual)
         if not worth_it or ctx.calls.closings != closings or ctx.stopping() or ctx.now() > ends_at:
             reading.given_up = True
             break
@@ -225,11 +240,18 @@ def _who_is_asked(ctx: Context, reading: _Reading) -> list[Lineage]:
     return asked
 
 
+async def _put_off(ctx: Context, reading: _Reading, memory: dict[str, Any]) -> None:
+    """Set when those that run are looked at next: not before the list is read again, if it will be."""
+    again_at = from_ms(memory["again_at"]) if "again_at" in memory else reading.began_at
+    times = {root: max(next_at, again_at) for root, next_at in reading.times.items()}
+    await ctx.ledger.reschedule(State.RUNNING, times)
+
+
 def _remember(
     ctx: Context, memory: dict[str, Any], reading: _Reading, asked: list[Lineage]
 ) -> dict[str, Any]:
     """Return what whoever looks next has to know: when the list is read again, or that it is not."""
-    now = dict(memory, pages=reading.pages, read_at=to_ms(reading.began_at))
+    now = {"pages": reading.pages, "read_at": to_ms(reading.began_at)}
     if 2 * len(asked) > len(reading.due):
         return now | {"off_until": to_ms(ctx.now() + OFF_FOR)}
     if not reading.due:
