@@ -164,6 +164,22 @@ async def test_a_clone_that_runs_for_too_long_is_asked_for_by_name(many: Context
     assert (await lineage_of(many, "e1")).missing_since is None
 
 
+async def test_a_clone_is_not_watched_for_longer_than_the_timeout(
+    with_options: Callable[..., Context], many: Context, api: ScriptedApi
+) -> None:
+    """Other runs of its workflow take days: it is asked for by name all the same, and given to a person."""
+    ctx = with_options(watch_timeout=30 * MINUTE)
+    await known_to_take(ctx, *(3 * 86400,) * 3)
+    await running(ctx, api)
+    await grown_old(ctx, "e0", 31 * MINUTE)
+    others(api, 1, ago=40 * MINUTE)
+    api.add(failed("long-ago", ago=40 * MINUTE))
+    await watch_all(ctx)
+    ended = await lineage_of(ctx, "e0")
+    assert (ended.state, ended.reason) == (State.EXHAUSTED, "watch_timeout")
+    assert api.gets == 1
+
+
 async def test_a_clone_that_was_missing_is_asked_for_by_name(many: Context, api: ScriptedApi) -> None:
     """Whether it is there again, or gone for good, no list of what has ended tells."""
     await running(many, api)
@@ -371,6 +387,16 @@ async def test_the_first_look_comes_when_runs_of_the_workflow_are_over(
     await running(ctx, api, 1)
     sent_at = (await lineage_of(ctx, "e0")).newest.submitted_at
     assert abs(await next_look(ctx, "e0") - sent_at - MINUTE) < SECOND / 10
+
+
+async def test_without_a_survey_the_first_look_comes_within_a_minute(
+    with_options: Callable[..., Context], api: ScriptedApi
+) -> None:
+    """Nobody else would meet a run that fails at its first step."""
+    ctx = with_options(watch_interval=5 * SECOND, survey=False)
+    await known_to_take(ctx, 600, 700, 800)
+    await running(ctx, api, 1)
+    assert await next_look(ctx, "e0") < ctx.now() + MINUTE
 
 
 async def test_in_place_the_first_look_is_early(

@@ -10,6 +10,7 @@ MOST_LENGTHS = 20
 """Runs of a workflow by whose lengths its next ones are timed: the newest, for workflows change."""
 FEWEST_LENGTHS = 3
 LONGEST_FIRST_PAUSE = timedelta(minutes=10)
+"""Where nobody else meets a run that fails long before its time, it is `LONGEST_PAUSE`."""
 _ONE_IN = 10
 NEVER_OVERDUE_BEFORE = timedelta(minutes=10)
 LOOKS_PER_PAGE = 4
@@ -34,7 +35,9 @@ def next_look_in(age: timedelta, shortest: timedelta) -> timedelta:
     return max(shortest, min(age / 10, LONGEST_PAUSE))
 
 
-def first_look_in(lengths: Sequence[timedelta], shortest: timedelta) -> timedelta:
+def first_look_in(
+    lengths: Sequence[timedelta], shortest: timedelta, longest: timedelta = LONGEST_FIRST_PAUSE
+) -> timedelta:
     """Return the pause before the first look at a clone, by how long the newest runs of its workflow took.
 
     As long as all took but the quickest tenth: hardly any is over before, and what is looked at while it
@@ -47,7 +50,7 @@ def first_look_in(lengths: Sequence[timedelta], shortest: timedelta) -> timedelt
     """
     if len(lengths) < FEWEST_LENGTHS:
         return shortest
-    return max(shortest, min(sorted(lengths)[len(lengths) // _ONE_IN], LONGEST_FIRST_PAUSE))
+    return max(shortest, min(sorted(lengths)[len(lengths) // _ONE_IN], longest))
 
 
 def is_overdue(age: timedelta, lengths: Sequence[timedelta]) -> bool:

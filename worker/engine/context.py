@@ -14,7 +14,7 @@ from worker.domain.joining import Shared
 from worker.domain.lineage import Lineage
 from worker.domain.policy import Policy, PolicyBook, Random
 from worker.domain.transitions import Change, Event
-from worker.domain.watching import first_look_in
+from worker.domain.watching import LONGEST_FIRST_PAUSE, LONGEST_PAUSE, first_look_in
 from worker.engine.calls import Api
 from worker.engine.desk import Desk, Workflow
 from worker.engine.gatekeeper import Gatekeeper
@@ -159,7 +159,8 @@ class Context:
         if newest.in_place or not newest.alive:
             return soon
         lengths = self.desk.lengths(Workflow.of(lineage))
-        return max(soon, newest.submitted_at + first_look_in(lengths, shortest))
+        longest = LONGEST_FIRST_PAUSE if self.options.surveys else LONGEST_PAUSE
+        return max(soon, newest.submitted_at + first_look_in(lengths, shortest, longest))
 
     async def commit(
         self, change: Change, *, next_at: datetime | None = None, admission: Admission | None = None

@@ -232,7 +232,7 @@ def _who_is_asked(ctx: Context, reading: _Reading) -> list[Lineage]:
             continue
         lengths = ctx.desk.lengths(Workflow.of(lineage))
         age = now - lineage.newest.accepted_at
-        running = clone in reading.unseen and ctx.options.filters
+        running = clone in reading.unseen and ctx.options.filters and age <= ctx.options.watch_timeout
         if running and not lineage.missing_since and not is_overdue(age, lengths):
             reading.times[lineage.root] = next_look_at(ctx, lineage)
         else:
