@@ -127,6 +127,7 @@ def options(config: Settings) -> Options:
         request_bound=config.kinetic.connect_timeout + config.kinetic.timeout,
         lists=config.discovery.mode != "track",
         newest_first=config.kinetic.listing.order == "desc",
+        filters=bool(config.kinetic.listing.status_param),
         discovery_interval=config.discovery.interval,
         discovery_sweep=config.discovery.sweep,
         discovery_lookback=config.discovery.lookback,

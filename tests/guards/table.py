@@ -22,7 +22,7 @@ BREAKER, CLI_FLOWS = "tests/unit/domain/test_breaker.py", "tests/integration/tes
 ORDERS, CLI_ORDERS = "tests/unit/domain/test_orders.py", "tests/integration/test_cli_orders.py"
 PAUSE = "tests/integration/test_pause.py"
 LISTING, POOL = "tests/unit/kinetic/test_listing.py", "tests/unit/engine/test_pool.py"
-REDRIVE = "tests/integration/test_redrive.py"
+REDRIVE, LISTED = "tests/integration/test_redrive.py", "tests/integration/test_listed.py"
 
 ONCE = "Never a second clone"
 SEEN = "Never a failure forgotten"
@@ -340,11 +340,21 @@ GUARDS = (
     ),
     Guard(
         ONCE,
+        "a page that was fetched before the record was read tells nothing of a run in place",
+        "worker/ledger/ledger.py",
+        "Ledger.watched",
+        "a list that is a little old shows the failure before last, and it is retried once more",
+        " if not each.newest.in_place}",
+        "}",
+        f"{LISTED}::test_in_place_a_page_from_before_the_record_was_read_tells_nothing",
+    ),
+    Guard(
+        ONCE,
         "in place, the old failure is not counted again",
-        "worker/engine/watch.py",
-        "_Clones._change",
+        "worker/engine/clones.py",
+        "_change",
         "where a deployment runs the execution itself again, the failure it still shows is retried once more",
-        "not self._is_the_old_failure(lineage, found)",
+        "not _is_the_old_failure(lineage, found)",
         "True",
         f"{ENGINE}::test_a_retry_in_place_does_not_count_the_old_failure_again",
     ),
@@ -410,12 +420,32 @@ GUARDS = (
     ),
     Guard(
         SEEN,
+        "a clone that runs for too long is asked for by its name",
+        "worker/engine/listed.py",
+        "_who_is_asked",
+        "a clone that was deleted is on no list, and its lineage is taken for running for ever",
+        " and not is_overdue(age, lengths)",
+        "",
+        f"{LISTED}::test_a_clone_that_runs_for_too_long_is_asked_for_by_name",
+    ),
+    Guard(
+        SEEN,
+        "a list that shows nothing proves nothing",
+        "worker/engine/listed.py",
+        "_walk",
+        "where a server calls the status otherwise, clones that have ended are taken for running",
+        "        while left and shown and (",
+        "        while left and (",
+        f"{LISTED}::test_a_list_that_shows_nothing_proves_nothing",
+    ),
+    Guard(
+        SEEN,
         "a look that failed is no verdict",
-        "worker/engine/watch.py",
-        "_Clones._change",
+        "worker/engine/clones.py",
+        "_change",
         "after a day's outage every running clone is given up at the first look",
-        "        if found and now - lineage.newest.accepted_at > self",
-        "        if now - lineage.newest.accepted_at > self",
+        "    if found and now - lineage.newest.accepted_at > ctx",
+        "    if now - lineage.newest.accepted_at > ctx",
         f"{ENGINE}::test_a_look_that_failed_is_no_verdict",
     ),
     Guard(
@@ -547,6 +577,16 @@ GUARDS = (
         "        if not calls.answers_lately:\n            lineages",
         "        if False:\n            lineages",
         f"{OUTAGE}::test_a_process_that_heard_no_answer_lately_sends_one_call_first",
+    ),
+    Guard(
+        CALM,
+        "a gate that closes while the list is read stops the looks as well",
+        "worker/engine/watch.py",
+        "_Clones.run",
+        "the API asks for a rest, and is asked for thousands of clones one by one instead",
+        "        if self.ctx.calls.closings != closings:",
+        "        if False:",
+        f"{LISTED}::test_a_gate_that_closes_midway_stops_the_looks",
     ),
     Guard(
         CALM,

@@ -62,6 +62,7 @@ OPTIONS = Options(
     request_bound=CONNECT_TIMEOUT + TIMEOUT,
     discovery_interval=timedelta(seconds=4),
     discovery_sweep=timedelta(seconds=60),
+    many_looks=2,
     submit_batch=3,
     submit_concurrency=3,
     submit_lease=timedelta(seconds=30),

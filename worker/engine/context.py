@@ -14,8 +14,9 @@ from worker.domain.joining import Shared
 from worker.domain.lineage import Lineage
 from worker.domain.policy import Policy, PolicyBook, Random
 from worker.domain.transitions import Change, Event
+from worker.domain.watching import LONGEST_FIRST_PAUSE, LONGEST_PAUSE, first_look_in
 from worker.engine.calls import Api
-from worker.engine.desk import Desk
+from worker.engine.desk import Desk, Workflow
 from worker.engine.gatekeeper import Gatekeeper
 from worker.engine.log_rules import Logs, Readings
 from worker.engine.payloads import Payloads
@@ -41,6 +42,8 @@ class Options:
         request_bound: the longest that one call to the API can take, connecting included.
         lists: whether this deployment has a listing that we may use.
         newest_first: whether that listing is in order of creation, newest first.
+        filters: whether it can be asked for the executions of one status.
+        many_looks: looks due at once for which the list is read instead.
         submit_concurrency: retry calls, and looks, under way at once per process.
         slow_start: how long a call that nobody knows to be answered holds up the next one.
         batch_budget: how long one task goes on starting new work.
@@ -56,6 +59,8 @@ class Options:
     request_bound: timedelta = timedelta(seconds=35)
     lists: bool = True
     newest_first: bool = True
+    filters: bool = True
+    many_looks: int = 20
     discovery_interval: timedelta = timedelta(seconds=30)
     discovery_sweep: timedelta = timedelta(minutes=10)
     discovery_lookback: timedelta = timedelta(hours=24)
@@ -146,6 +151,16 @@ class Context:
     def policy_for(self, lineage: Lineage) -> tuple[Policy, str]:
         """Return the policy in force for a lineage and the name of its entry."""
         return self.policies.for_workflow(lineage.workflow_uuid, lineage.workflow_name)
+
+    def first_look_at(self, lineage: Lineage) -> datetime:
+        """Return when the run that a lineage has just got is looked at first: when it is likely over."""
+        newest, shortest = lineage.newest, self.options.watch_interval
+        soon = self.now() + shortest
+        if newest.in_place or not newest.alive:
+            return soon
+        lengths = self.desk.lengths(Workflow.of(lineage))
+        longest = LONGEST_FIRST_PAUSE if self.options.surveys else LONGEST_PAUSE
+        return max(soon, newest.submitted_at + first_look_in(lengths, shortest, longest))
 
     async def commit(
         self, change: Change, *, next_at: datetime | None = None, admission: Admission | None = None

@@ -26,7 +26,7 @@ from worker.domain.lineage import Lineage
 from worker.domain.policy import Climate, Policy, PolicyBook
 from worker.ledger import Admission, Ledger, Rate
 from worker.ledger.pauses import ITS_END
-from worker.ledger.workflows import MOST_RUNS, BreakerTold, Known
+from worker.ledger.workflows import MOST_RUNS, BreakerTold, Known, Length
 
 FRESH_FOR = timedelta(seconds=1)
 FORGOTTEN_AFTER = timedelta(minutes=5)
@@ -81,11 +81,27 @@ class Desk:
         self._made: defaultdict[str, int] = defaultdict(int)
         self._made_of_all = 0
         self._of_all_when_read: dict[str, int] = {}
+        self._lengths: list[Length] = []
 
     def surveyed_at(self, workflow: Workflow) -> datetime | None:
         """Return up to when the newest executions were read; None when that is too long ago to tell."""
         known = self._known.get(workflow.key)
         return known.surveyed_at if known else None
+
+    def lengths(self, workflow: Workflow) -> tuple[timedelta, ...]:
+        """Return how long its newest runs took, as far as this process knows without asking."""
+        known = self._known.get(workflow.key)
+        return known.lengths if known else ()
+
+    def took(self, workflow: Workflow, uuid: str, ended_at: datetime, took: timedelta) -> None:
+        """Take in how long a run took; it is put on record by `save_lengths`."""
+        if took > timedelta(0):
+            self._lengths.append(Length(workflow.key, uuid, ended_at, took))
+
+    async def save_lengths(self) -> None:
+        """Put on record how long runs took: of use for all, and nothing is lost with it."""
+        lengths, self._lengths = self._lengths, []
+        await self._ledger.workflows.note_lengths(lengths)
 
     async def look(self, workflows: Iterable[Workflow], *, fresh: bool = False) -> None:
         """Know these workflows: read what is not `FRESH_FOR` (or all of it), and judge their breakers."""

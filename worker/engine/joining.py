@@ -59,9 +59,10 @@ async def join_in(ctx: Context, runs: Sequence[Execution]) -> int:
 
 async def record(ctx: Context, change: Change) -> Outcome:
     """Store what `look` found. A run that has failed already is looked at, like any clone, at once."""
-    state, newest = change.after.state, change.after.newest
-    wait = ctx.options.watch_interval if newest.alive else timedelta(0)
-    return await ctx.commit(change, next_at=ctx.now() + wait if state is State.RUNNING else None)
+    after = change.after
+    if after.state is not State.RUNNING:
+        return await ctx.commit(change)
+    return await ctx.commit(change, next_at=ctx.first_look_at(after) if after.newest.alive else ctx.now())
 
 
 async def look(ctx: Context, runs: Sequence[Execution]) -> Joins:

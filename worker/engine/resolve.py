@@ -131,10 +131,12 @@ async def _settle(ctx: Context, turn: Turn, streak: _Streak, doubtful: Sequence[
     else:
         reason, detail = "no_listing", "this deployment has no list in which the clone could be found"
         changes = [transitions.hold(each, reason=reason, detail=detail, now=now) for each in doubtful]
-    watched_from = now + ctx.options.watch_interval
     outcomes = await asyncio.gather(
         *(
-            ctx.commit(change, next_at=watched_from if change.after.state is State.RUNNING else None)
+            ctx.commit(
+                change,
+                next_at=ctx.first_look_at(change.after) if change.after.state is State.RUNNING else None,
+            )
             for change in changes
         )
     )

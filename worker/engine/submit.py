@@ -391,7 +391,7 @@ async def _settlement(ctx: Context, lineage: Lineage, delivery: Delivery) -> tup
     match delivery:
         case Accepted(clone):
             change = transitions.accept(lineage, clone, now=now, evidence="201")
-            return change, now + ctx.options.watch_interval
+            return change, ctx.first_look_at(change.after)
         case NotDelivered(reason="forbidden"):
             pause = min(_FORBIDDEN_AGAIN * (1 << min(lineage.undelivered, 10)), _FORBIDDEN_AT_LEAST_EVERY)
             return _again(ctx, lineage, delivery, now, pause), None

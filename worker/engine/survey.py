@@ -16,6 +16,7 @@ from typing import Any
 
 from worker.domain.breaker import Mode
 from worker.domain.executions import Execution, Status
+from worker.engine.clones import take_in_ended
 from worker.engine.context import CLOCK_MARGIN, TURN_LEASE, Context
 from worker.engine.desk import Workflow
 from worker.engine.joining import join_in
@@ -83,6 +84,7 @@ async def survey(ctx: Context) -> dict[str, int] | None:
             reading = _plan(ctx, turn.memory)
             seen = await _read(ctx, reading, did)
             memory = _remember(ctx, turn.memory, reading)
+            await ctx.desk.save_lengths()
             did["joined"] = await join_in(ctx, seen)
             await _judge_breakers(ctx)
     except KineticError as error:
@@ -128,6 +130,7 @@ async def _read(ctx: Context, reading: _Reading, did: dict[str, int]) -> list[Ex
         did["completed"] += await ctx.ledger.workflows.note_completed(
             (each.workflow, each.uuid, _ended_at(ctx, each)) for each in completed if each.uuid not in ours
         )
+        await take_in_ended(ctx, page.executions)  # the clones among them need no look of their own
         if reading.through or reading.pages >= reading.most_pages or ctx.stopping():
             break
     return seen
@@ -142,8 +145,11 @@ def _note(ctx: Context, reading: _Reading, page: Page) -> None:
         if not each.status.is_final and each.status is not Status.UNKNOWN:
             created_at = each.created_at - ctx.calls.skew
             reading.alive_since = min(reading.alive_since or created_at, created_at)
-        elif each.status.is_final and each.updated_at and _ended_at(ctx, each) > long_ago:
-            reading.longest_run = max(reading.longest_run, each.updated_at - each.created_at)
+        elif each.status.is_final and each.updated_at:
+            ended_at, took = _ended_at(ctx, each), each.updated_at - each.created_at
+            ctx.desk.took(Workflow.of(each), each.uuid, ended_at, took)
+            if ended_at > long_ago:
+                reading.longest_run = max(reading.longest_run, took)
     oldest = page.oldest_created_at and page.oldest_created_at - ctx.calls.skew
     at_its_end = page.last or oldest is None  # without dates nobody knows when to stop: one page has to do
     reading.through = at_its_end or bool(oldest and oldest < reading.reach)

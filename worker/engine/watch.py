@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
-from worker.domain import transitions
 from worker.domain.executions import Execution, Status
-from worker.domain.failures import Signature
 from worker.domain.health import Ended, Run
 from worker.domain.lineage import Lineage, State
-from worker.domain.logs import Then
 from worker.domain.outage import looks_at_once
-from worker.domain.policy import Policy, decide, strikes_after
-from worker.domain.transitions import Change
 from worker.domain.watching import next_look_in
+from worker.engine.clones import take_in
 from worker.engine.context import Context
 from worker.engine.desk import Workflow
 from worker.engine.discover import begin_lineage
 from worker.engine.joining import look, record
-from worker.engine.log_rules import read_rules
+from worker.engine.listed import read_list
 from worker.engine.pool import Pool
 from worker.engine.suspects import Suspects
 from worker.kinetic import KineticError, NotFound
@@ -109,9 +104,27 @@ class _Looks(Generic[T]):
 
 
 class _Clones(_Looks[Lineage]):
-    """Looks at the clones of running lineages."""
+    """Looks at the clones of running lineages: by the list where many are due, else at each by its name."""
+
+    def __init__(self, ctx: Context, at_once: int) -> None:
+        super().__init__(ctx, at_once)
+        self.asked: list[Lineage] | None = None
+
+    async def run(self) -> None:
+        closings = self.ctx.calls.closings
+        if read := await read_list(self.ctx):
+            self.asked, self.ended = read
+        if self.ctx.calls.closings != closings:  # nothing more is asked for now, whoever would be
+            self.put_off(self.asked or [])
+            await self.save_times()
+        else:
+            await super().run()
+        await self.ctx.desk.save_lengths()
 
     async def supply(self) -> Sequence[Lineage]:
+        if self.asked is not None:  # the list was read for all that are due: these it does not show
+            asked, self.asked = self.asked, []
+            return asked
         claim = await self.ctx.ledger.claim(
             State.RUNNING, limit=self.at_once * BATCHES, hide_for=self.hide_for
         )
@@ -119,19 +132,11 @@ class _Clones(_Looks[Lineage]):
         return [each for each in found.values() if isinstance(each, Lineage) and each.state is State.RUNNING]
 
     async def work(self, lineage: Lineage) -> None:
-        found = await self.get(lineage.newest.clone)
-        now = self.ctx.now()
-        if isinstance(found, Execution) and found.status is Status.FAILED:
-            await self.ctx.desk.look([Workflow.of(lineage)])
-        change = await self._change(lineage, found, now)
-        if change:
-            await self.ctx.commit(
-                change, next_at=self._next_look(lineage, now) if not change.events else None
-            )
-        if change and change.events:
-            self.ended += 1
+        next_at = await take_in(self.ctx, lineage, await self.get(lineage.newest.clone))
+        if next_at:
+            self.times[lineage.root] = next_at
         else:
-            self.times[lineage.root] = self._next_look(lineage, now)
+            self.ended += 1
 
     def put_off(self, lineages: Sequence[Lineage]) -> None:
         """Let others look at what was not begun."""
@@ -139,103 +144,6 @@ class _Clones(_Looks[Lineage]):
 
     async def save_times(self) -> None:
         await self.ctx.ledger.reschedule(State.RUNNING, self.times)
-
-    def _next_look(self, lineage: Lineage, now: datetime) -> datetime:
-        return now + next_look_in(now - lineage.newest.accepted_at, self.ctx.options.watch_interval)
-
-    async def _change(
-        self, lineage: Lineage, found: Execution | NotFound | None, now: datetime
-    ) -> Change | None:
-        """Return what the look means for the lineage; None when there is nothing to record."""
-        if isinstance(found, NotFound):
-            return await self._missing(lineage, now)
-        if found and found.status is Status.COMPLETED:
-            return transitions.recover(lineage, now=now, ended_at=self._ended_at(found, lineage, now))
-        if found and found.status is Status.FAILED and not self._is_the_old_failure(lineage, found):
-            return await self._failed_again(lineage, found, now)
-        if found and now - lineage.newest.accepted_at > self.ctx.options.watch_timeout:
-            detail = (
-                f"the clone had not ended after {self.ctx.options.watch_timeout}; look at it before a retry"
-            )
-            return transitions.stop_watching(lineage, reason="watch_timeout", detail=detail, now=now)
-        newly_alive = (
-            found and not found.status.is_final and lineage.newest.in_place and not lineage.newest.alive
-        )
-        if newly_alive or (found and lineage.missing_since):
-            return transitions.observe(lineage, alive=bool(newly_alive))
-        return None
-
-    async def _missing(self, lineage: Lineage, now: datetime) -> Change | None:
-        """A clone the API does not know may only be late to appear: it is given the grace."""
-        if lineage.missing_since is None:
-            return transitions.observe(lineage, missing_since=now)
-        if now - lineage.missing_since < self.ctx.options.resolve_grace:
-            return None
-        if lineage.newest.joined:
-            return await self._joined_is_gone(lineage, now)
-        detail = f"the API accepted the retry but does not know its clone {lineage.newest.clone}"
-        return transitions.reject(lineage, reason="clone_not_found", detail=detail, now=now, http_status=404)
-
-    async def _joined_is_gone(self, lineage: Lineage, now: datetime) -> Change:
-        """Someone deleted the run that they had made: what it was a retry of is still failed, and ours."""
-        policy, name = self.ctx.policy_for(lineage)
-        workflow = Workflow.of(lineage)
-        await self.ctx.desk.look([workflow])
-        climate = self.ctx.desk.climate(workflow, lineage.last_failed_at, lineage.struck_since)
-        before = lineage.attempts[:-1]
-        history = replace(lineage.history, last_delay=before[-1].delay if before else None)
-        decision = decide(history, policy, now, self.ctx.random, climate)
-        return transitions.run_is_gone(lineage, decision, now=now, policy=policy, policy_name=name)
-
-    @staticmethod
-    def _is_the_old_failure(lineage: Lineage, found: Execution) -> bool:
-        """In place, the execution still shows the failure it was retried for until it runs again."""
-        if not lineage.newest.in_place or lineage.newest.alive:
-            return False
-        old, shown = lineage.failure_stamp, found.updated_at
-        return shown is None or (old is not None and abs(shown - old) < timedelta(milliseconds=1))
-
-    async def _failed_again(self, lineage: Lineage, found: Execution, now: datetime) -> Change:
-        policy, name = self.ctx.policy_for(lineage)
-        failed_at = self._ended_at(found, lineage, now)
-        workflow = Workflow.of(lineage)
-        ended = Ended.FAILED if lineage.newest.joined else Ended.CLONE_FAILED
-        self.ctx.desk.expect(workflow, Run(failed_at, ended))
-        since = transitions.struck_since(lineage, found)
-        climate = self.ctx.desk.climate(workflow, failed_at, since)
-        strikes = strikes_after(lineage.strikes, climate, same=since is not None)
-        if strikes >= policy.strikes > 0 and await self._known_to_pass(found, policy):
-            strikes = 1
-        history = replace(
-            lineage.history,
-            last_failed_at=failed_at,
-            last_delay=lineage.newest.delay,
-            strikes=strikes,
-            signature=Signature.of(found),
-            struck_since=since,
-        )
-        decision = decide(history, policy, now, self.ctx.random, climate)
-        return transitions.fail_again(
-            lineage,
-            found,
-            decision,
-            failed_at=failed_at,
-            now=now,
-            policy=policy,
-            policy_name=name,
-            strikes=strikes,
-        )
-
-    async def _known_to_pass(self, found: Execution, policy: Policy) -> bool:
-        """Whether a rule says of the run's log that such a failure passes, however often it comes again."""
-        rule = await read_rules(self.ctx, found.uuid, policy.log_rules, failed_at=found.updated_at)
-        return rule is not None and rule.then is Then.RETRY
-
-    def _ended_at(self, found: Execution, lineage: Lineage, now: datetime) -> datetime:
-        """Return when the clone ended by our clock: not before it was asked for, not after now."""
-        stamp = found.updated_at
-        ended_at = stamp - self.ctx.calls.skew if stamp else now
-        return min(max(ended_at, lineage.newest.submitted_at), now)
 
 
 class _Tracked(_Looks[str]):

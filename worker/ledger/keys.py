@@ -79,6 +79,10 @@ class Keys:
         """Index of a workflow's newest runs that ended: how and which → when, in ms."""
         return self._named(f"runs:{workflow}")
 
+    def lengths(self, workflow: str) -> str:
+        """Index of how long a workflow's newest runs took: ms and which → when they ended, in ms."""
+        return self._named(f"lengths:{workflow}")
+
     def flight(self, workflow: str) -> str:
         """Index of a workflow's lineages in flight: root → since when, in ms."""
         return self._named(f"flight:{workflow}")

@@ -120,6 +120,31 @@ class Ledger:
         """Set when lineages in `state` need attention next; those that left the state are not touched."""
         await self._reschedule(self.keys.state(state), times)
 
+    async def count_due(self, state: State) -> int:
+        """Return how many lineages' time in `state` has come."""
+        index = self.keys.state(state)
+        count: int = await self.connection.command("ZCOUNT", index, "-inf", to_ms(self.clock.now()))
+        return count
+
+    async def watched(self, uuids: Sequence[str]) -> dict[str, Lineage]:
+        """Return the running lineages whose newest run is one of these executions.
+
+        None that runs in place: there an execution may show what it was before it was retried.
+        """
+        if not uuids:
+            return {}
+        owners = await self.connection.command("HMGET", self.keys.clones, *uuids)
+        roots = list(dict.fromkeys(root for root in owners if root))
+        if not roots:
+            return {}
+        times = await self.connection.command("ZMSCORE", self.keys.state(State.RUNNING), *roots)
+        found = await self.read([root for root, time in zip(roots, times, strict=True) if time is not None])
+        running = [
+            each for each in found.values() if isinstance(each, Lineage) and each.state is State.RUNNING
+        ]
+        by_run = {each.newest.clone: each for each in running if not each.newest.in_place}
+        return {uuid: by_run[uuid] for uuid in uuids if uuid in by_run}
+
     async def owners(self, uuids: Sequence[str]) -> dict[str, str]:
         """Return the root of each execution that belongs to a lineage, in one round trip.
 

@@ -17,6 +17,7 @@ from worker.domain.breaker import UNTOUCHED, Breaker, Forced, Mode
 from worker.domain.budget import PACE_WINDOW, Usage
 from worker.domain.health import Ended, Run
 from worker.domain.lineage import FLYING_STATES, Lineage, State
+from worker.domain.watching import MOST_LENGTHS
 from worker.ledger.clock import ServerClock, from_ms, to_ms, whole_ms
 from worker.ledger.connection import Connection
 from worker.ledger.gate import as_mapping
@@ -27,6 +28,8 @@ MOST_RUNS = 200
 REMEMBER_COMPLETED = timedelta(hours=1)
 """How long a completed run is remembered to be counted once; one that is noticed later is not counted at
 all."""
+KEEP_LENGTHS = timedelta(days=7)
+"""How long it is known how long the runs of a workflow take that does not run any more."""
 SURVEY = "survey"
 """The job that reads what completed. Its memory says up to when that is known: see `read_through`."""
 MOST_WAITED_FOR = 100
@@ -44,12 +47,30 @@ class Known:
         usage: its counts, and those of all workflows.
         surveyed_at: up to when completed runs are known as well as failed ones; None when that is not known
             any more.
+        lengths: how long its newest runs took, in no order.
     """
 
     breaker: Breaker
     runs: tuple[Run, ...]
     usage: Usage
     surveyed_at: datetime | None = None
+    lengths: tuple[timedelta, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How long a run took.
+
+    Attributes:
+        workflow: what it is counted under.
+        uuid: of the run.
+        took: from when it was made to its end, the time in a queue included.
+    """
+
+    workflow: str
+    uuid: str
+    ended_at: datetime
+    took: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +138,7 @@ class Workflows:
                 ("ZCOUNT", keys.made_of(name), since, "+inf"),
                 ("ZCARD", keys.flight(name)),
                 ("ZCOUNT", keys.flight(name), to_ms(now - (pauses or {}).get(name, window)), "+inf"),
+                ("ZRANGE", keys.lengths(name), 0, -1),
             ]
         breakers, traffic, all_made, made_lately, surveyed, *rest = await self._all(commands)
         surveyed_at = _surveyed_at(surveyed, now)
@@ -124,7 +146,7 @@ class Workflows:
         all_runs, busiest = _traffic(traffic, now - window)
         found = {}
         for position, name in enumerate(names):
-            runs, own_traffic, made, flying, trying = of_each[position * 5 : position * 5 + 5]
+            runs, own_traffic, made, flying, trying, lengths = of_each[position * 6 : position * 6 + 6]
             usage = Usage(
                 runs=_traffic(own_traffic, now - window)[0],
                 all_runs=all_runs,
@@ -136,7 +158,8 @@ class Workflows:
                 all_in_flight=in_flight,
                 trying=trying,
             )
-            found[name] = Known(load_breaker(breakers[position]), _runs(runs), usage, surveyed_at)
+            breaker = load_breaker(breakers[position])
+            found[name] = Known(breaker, _runs(runs), usage, surveyed_at, tuple(map(_took, lengths)))
         return found
 
     async def breakers(self) -> dict[str, Breaker]:
@@ -185,6 +208,24 @@ class Workflows:
             if isinstance(answer, Exception):
                 raise answer
         return sum(answer[1] for answer in answers)
+
+    async def note_lengths(self, lengths: Iterable[Length]) -> None:
+        """Take in how long runs took, in one round trip; of each workflow the newest are kept."""
+        by_workflow: defaultdict[str, list[Length]] = defaultdict(list)
+        for each in lengths:
+            by_workflow[each.workflow].append(each)
+        commands: list[Sequence[Any]] = []
+        for workflow, told in by_workflow.items():
+            newest = sorted(told, key=lambda each: each.ended_at)[-MOST_LENGTHS:]
+            pairs = [item for each in newest for item in (to_ms(each.ended_at), _length_member(each))]
+            key = self._keys.lengths(workflow)
+            commands += [
+                ("ZADD", key, *pairs),
+                ("ZREMRANGEBYRANK", key, 0, -MOST_LENGTHS - 1),
+                ("PEXPIRE", key, whole_ms(KEEP_LENGTHS)),
+            ]
+        if commands:
+            await self._all(commands)
 
     async def waiting(self, of_each: int, after: str = "") -> list[Waiting]:
         """Return lineages that wait: of some workflows, the `of_each` that failed first.
@@ -248,6 +289,14 @@ def waiting_member(lineage: Lineage) -> str:
 def _waiting(member: str) -> Waiting:
     workflow, failed_ms, root = member.split(_SEPARATOR, 2)
     return Waiting(member, workflow, from_ms(int(failed_ms)), root)
+
+
+def _length_member(length: Length) -> str:
+    return f"{whole_ms(length.took)}{_SEPARATOR}{length.uuid}"
+
+
+def _took(member: str) -> timedelta:
+    return timedelta(milliseconds=int(member.partition(_SEPARATOR)[0]))
 
 
 def dump_breaker(breaker: Breaker) -> str:
