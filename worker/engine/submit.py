@@ -38,6 +38,8 @@ _JUST_AFTER, _AT_LEAST = timedelta(milliseconds=100), timedelta(seconds=1)
 MOST_CONFLICTS = 5
 """Conflicts in a row after which a failed execution is taken for one that cannot be retried."""
 _RECORD_AGAIN_AFTER_S = 0.5
+_Sent = tuple[Lineage, Delivery]
+"""A lineage as its intent was recorded, and what became of the call."""
 _FORBIDDEN_AGAIN, _FORBIDDEN_AT_LEAST_EVERY = timedelta(seconds=5), timedelta(hours=1)
 """How long an execution that our key may not retry waits, at first and at most: others come before it."""
 
@@ -160,26 +162,30 @@ class _Submission:
     async def work(self, lineage: Lineage) -> None:
         """Take one lineage from `scheduled` to wherever its retry call leads."""
         try:
-            await self._work(lineage)
+            async with self.places:
+                sent = await self._work(lineage)
+            if sent:
+                await settle(self.ctx, *sent)
         finally:
             self.under_way -= 1
             self.ended.set()
 
-    async def _work(self, lineage: Lineage) -> None:
+    async def _work(self, lineage: Lineage) -> _Sent | None:
+        """Return what is left to be recorded of a call that was sent; None where there was none."""
         ctx, now = self.ctx, self.ctx.now()
         if lineage.state is not State.SCHEDULED or not lineage.due_at:
-            return
+            return None
         if lineage.due_at > now:  # the index was given back a little early
             await self.give_back([lineage])
-            return
+            return None
         policy, policy_name = ctx.policy_for(lineage)
         objection = None if lineage.is_ordered else may_start(lineage.history, policy, now)
         if objection:
             await ctx.commit(transitions.give_up(lineage, objection, policy, policy_name, now=now))
-            return
+            return None
         seen = await self._room_for(lineage, policy, now)
         if seen is None:
-            return
+            return None
         if self._may_be_retried_already(lineage, policy, now):
             later = now + max(ctx.options.discovery_interval / 3, _AT_LEAST)
             await ctx.ledger.reschedule(State.SCHEDULED, {lineage.root: later})
@@ -187,7 +193,8 @@ class _Submission:
         elif lineage.conflicts and not await self._still_failed(lineage):
             self.count("not_failed_any_more")
         elif await self._log_allows(lineage, policy):
-            await self._send(lineage, policy, seen)
+            return await self._send(lineage, policy, seen)
+        return None
 
     def _may_be_retried_already(self, lineage: Lineage, policy: Policy, now: datetime) -> bool:
         """Whether nobody has read the list for so long that someone may have made this retry meanwhile.
@@ -222,8 +229,8 @@ class _Submission:
         self.count(f"log_{rule.then}")
         return False
 
-    async def _send(self, lineage: Lineage, policy: Policy, seen: View) -> None:
-        """Record the intent, send the call, record what came of it."""
+    async def _send(self, lineage: Lineage, policy: Policy, seen: View) -> _Sent | None:
+        """Record the intent and send the call; return what came of it."""
         ctx, workflow = self.ctx, Workflow.of(lineage)
         token = secrets.token_hex(8)
         intent = transitions.submit(
@@ -242,14 +249,13 @@ class _Submission:
             await self._limited(lineage)
         if outcome is Outcome.NOT_DURABLE:
             detail = "the intent could still be lost by a crash or failover of Redis; the call was not sent"
-            await settle(ctx, intent.after, NotDelivered("not_durable", detail))
+            return intent.after, NotDelivered("not_durable", detail)
         if outcome is not Outcome.COMMITTED:
-            return
-        async with self.places:
-            delivery = await send(ctx, intent.after)
+            return None
+        delivery = await send(ctx, intent.after)
         self.ended.set()
         self.count(type(delivery).__name__.lower())
-        await settle(ctx, intent.after, delivery)
+        return intent.after, delivery
 
     async def _room_for(self, lineage: Lineage, policy: Policy, now: datetime) -> View | None:
         """Return what is known of its workflow if its retry may go now.
@@ -327,10 +333,9 @@ class _Submission:
 
 
 def _beside(concurrency: int) -> int:
-    """Return how many lineages are put on record while all calls that may be under way are.
+    """Return for how many calls the outcome is put on record while all that may be under way are.
 
-    No place for a call is idle while the ledger is written. Whoever dies leaves so many intents more to be
-    resolved.
+    No place for a call is idle while the ledger is written.
     """
     return max(2, concurrency // 4)
 

@@ -70,7 +70,8 @@ class ConnectionPool:
             Exception: as httpcore does; `httpx.InvalidURL`.
         """
         address, host = wire_address(url)
-        own = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+        own = [(b"Connection", b"keep-alive")]
+        own += [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
         if method == "POST":
             own.append((b"Content-Length", b"0"))
         request = httpcore.Request(
