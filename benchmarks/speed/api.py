@@ -1,9 +1,9 @@
 """A Kinetic API that costs next to nothing: `python -m benchmarks.speed.api`, and how to run it.
 
-It answers every retry call with a new clone after a set latency, on as many connections as there are, and
-counts them. The simulator is true to the contract and costs more than the worker; here what is measured is the
-worker. Its address is the first line that it prints; `GET /tally` says how many retry calls were answered, how many
-executions they were for, and when the first and the last of them came in.
+It answers every retry call with a new clone after a set latency, and counts. The simulator is true to the
+contract and costs more than the worker; here what is measured is the worker. Its address is the first line
+that it prints; `GET /tally` says how many retry calls came in, for how many executions, when the first and
+the last of them came.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Real processes for a measurement: an embedded Redis, worker and beat as the Procfile starts them.
 
-Two cores are shared by all of them: what is measured is the worker, so everything else is as cheap as it can be.
+All of them share the machine: what is measured is the worker, so everything else is as cheap as can be.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Rig:
 
 @contextmanager
 def rig(api_url: str, **env: str) -> Iterator[Rig]:
-    """Hold a Redis and an environment for daemons of which nothing but retries is asked, unless `env` says so."""
+    """Hold a Redis and an environment for daemons that do nothing but retries, unless `env` says so."""
     with tempfile.TemporaryDirectory() as directory, redis_server() as server:
         url = f"redis://127.0.0.1:{server.port}/0"
         settings = ALONE | {
@@ -53,7 +53,7 @@ def rig(api_url: str, **env: str) -> Iterator[Rig]:
 
 
 async def fill_due(redis_url: str, count: int, *, in_s: float = 0.0) -> None:
-    """Put failures into the ledger whose first retry is due: by the worker's own commit of what it discovers."""
+    """Put failures into the ledger whose first retry is due, as discovery commits them."""
     ledger = Ledger(Connection(redis_url), NAMESPACE, events_maxlen=100_000)
     try:
         await ledger.begin(timedelta(hours=1))

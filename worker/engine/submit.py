@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -38,6 +39,8 @@ _JUST_AFTER, _AT_LEAST = timedelta(milliseconds=100), timedelta(seconds=1)
 MOST_CONFLICTS = 5
 """Conflicts in a row after which a failed execution is taken for one that cannot be retried."""
 _RECORD_AGAIN_AFTER_S = 0.5
+_CALL_EVERY_S = 0.5
+"""Siblings are called so often at most: a message to each costs as much as a retry."""
 _Sent = tuple[Lineage, Delivery]
 """A lineage as its intent was recorded, and what became of the call."""
 _FORBIDDEN_AGAIN, _FORBIDDEN_AT_LEAST_EVERY = timedelta(seconds=5), timedelta(hours=1)
@@ -79,6 +82,7 @@ class _Submission:
     Attributes:
         open: whether the gate let the last intent through.
         gate: what it said when work was claimed last.
+        called_at_s: when siblings were called last.
         under_way: lineages claimed and not yet given a call or given back.
         ended: set by every one of them that has ended.
         gated: lineages for others to claim, since no call leaves now.
@@ -89,6 +93,7 @@ class _Submission:
     call_siblings: Callable[[int], None]
     open: bool = True
     gate: str = ""
+    called_at_s: float = float("-inf")
     under_way: int = 0
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     did: dict[str, int] = field(default_factory=dict)
@@ -121,9 +126,10 @@ class _Submission:
         )
         self.gate = claim.gate
         calls.opening = claim.gate in ("opening", "full")
-        if claim.remaining and calls.answers_lately:
+        if claim.remaining and calls.answers_lately and time.monotonic() - self.called_at_s > _CALL_EVERY_S:
             # In a thread: a broker that is away would hold up every call that is in the air.
             wanted = -(-claim.remaining // options.submit_batch)
+            self.called_at_s = time.monotonic()
             self.calls.append(asyncio.create_task(asyncio.to_thread(self.call_siblings, wanted)))
         found = await self.ctx.ledger.read(claim.members)
         for each in found.values():
