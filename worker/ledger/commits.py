@@ -154,7 +154,7 @@ class Commits:
         arguments: list[str | int] = [
             before.version if before else 0,
             token,
-            records.dump(after, token),
+            records.stored(after, token),
             after.root,
             to_ms(next_at or _attention_at(after)),
             claimed,
