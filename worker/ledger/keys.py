@@ -84,8 +84,12 @@ class Keys:
         return self._named(f"flight:{workflow}")
 
     def made_of(self, workflow: str) -> str:
-        """Index of a workflow's clones lately: root and attempt → when its call was recorded, in ms."""
+        """Index of a workflow's calls that may make a clone: root and attempt → when recorded, in ms."""
         return self._named(f"made:{workflow}")
+
+    def made_sums_of(self, workflow: str) -> str:
+        """Index of a workflow's clones made lately: how many there were ever → since when, in ms."""
+        return self._named(f"made_sums:{workflow}")
 
     def traffic_of(self, workflow: str) -> str:
         """Hash: five minutes → how many runs of the workflow ended in them."""
@@ -95,6 +99,11 @@ class Keys:
     def made(self) -> str:
         """The same as `made_of`, of all workflows."""
         return self._named("made")
+
+    @property
+    def made_sums(self) -> str:
+        """The same as `made_sums_of`, of all workflows."""
+        return self._named("made_sums")
 
     @property
     def traffic(self) -> str:

@@ -74,6 +74,34 @@ local KEEP_MADE_MS = 86400000
 local MOST_RUNS = 200
 local KEEP_RUNS_MS = 86400000
 
+-- Clones that are known to be made are summed up: an index of how many there were ever (member), by the beginning of
+-- the span (score) in which that was so. A million of them take no more than the spans of a day.
+local SPAN_MS = 60000
+-- Of all workflows: by these the pace of five minutes is kept.
+local SPAN_OF_ALL_MS = 5000
+
+-- Count one clone more.
+local function add_made(sums, span_ms)
+  local newest = redis.call('ZREVRANGE', sums, 0, 0, 'WITHSCORES')
+  local began = now
+  if newest[1] and now - tonumber(newest[2]) < span_ms then
+    began = newest[2]
+    redis.call('ZREM', sums, newest[1])
+  else
+    -- The newest of those that are too old stays: what came after it is counted from it.
+    local old = redis.call('ZCOUNT', sums, '-inf', now - KEEP_MADE_MS - span_ms)
+    if old > 1 then redis.call('ZREMRANGEBYRANK', sums, 0, old - 2) end
+  end
+  redis.call('ZADD', sums, began, tonumber(newest[1] or 0) + 1)
+end
+
+-- Return how many clones were made, or may be, within the last `within` ms; up to a span more.
+local function count_made(in_doubt, sums, span_ms, within)
+  local newest = redis.call('ZREVRANGE', sums, 0, 0)
+  local before = redis.call('ZREVRANGEBYSCORE', sums, now - within - span_ms, '-inf', 'LIMIT', 0, 1)
+  return redis.call('ZCOUNT', in_doubt, now - within, '+inf') + (newest[1] or 0) - (before[1] or 0)
+end
+
 -- Remember how a run ended and, where hashes are given, count it as traffic; once, however often it is told.
 local function note_run(runs, traffic, all_traffic, member, ended_at)
   if ended_at < now - KEEP_RUNS_MS then return end
