@@ -138,7 +138,7 @@ class Commits:
     def _call(self, change: Change, next_at: datetime | None, admission: Admission | None) -> Call:
         before, after, keys = change.before, change.after, self._keys
         workflow, ran = after.workflow, change.ran
-        token = secrets.token_hex(6)
+        token = secrets.token_urlsafe(6)
         claimed = change.claims_clone or ""
         left, entered = Group.of(before) if before else None, Group.of(after)
         counted = {

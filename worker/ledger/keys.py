@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from worker.domain.lineage import State
 
@@ -32,7 +34,7 @@ class Keys:
 
     @property
     def keys(self) -> str:
-        """Hash: workflow version and fingerprint, a line each → the root of the newest lineage with both."""
+        """Hash: digest of a workflow version and a fingerprint → the root of the newest lineage with both."""
         return self._named("keys")
 
     @property
@@ -206,8 +208,11 @@ class Keys:
 
     @staticmethod
     def key(workflow_version_uuid: str, fingerprint: str) -> str:
-        """The field of a key in `keys`; "" where the payload is not known, for that tells nothing apart."""
-        return f"{workflow_version_uuid}\n{fingerprint}" if fingerprint else ""
+        """The field of a key in `keys`: 72 bits of a digest. "" where the payload is not known: it tells nothing apart."""
+        if not fingerprint:
+            return ""
+        digest = blake2b(f"{workflow_version_uuid}\n{fingerprint}".encode(), digest_size=9).digest()
+        return urlsafe_b64encode(digest).decode()
 
     def _named(self, name: str) -> str:
         return f"{{{self.namespace}}}:{name}"

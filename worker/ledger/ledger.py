@@ -236,7 +236,7 @@ class Ledger:
                 [
                     *(each.version, each.root, Group.of(each).field, to_ms(each.since)),
                     *(each.workflow, each.workflow_name or each.workflow_uuid),
-                    records.stored(replace(each, version=each.version + 1), secrets.token_hex(6)),
+                    records.stored(replace(each, version=each.version + 1), secrets.token_urlsafe(6)),
                     records.FORMAT,
                 ],
             )

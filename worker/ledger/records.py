@@ -22,6 +22,11 @@ in flight; 3 adds `order`, the index of groups, and packs records of what has en
 an index must not write beside one that does."""
 _HEAD = ("format", "version", "token")
 """What the scripts look at: never packed."""
+_MOMENTS = frozenset(
+    {"since", "seen_at", "last_failed_at", "failure_stamp", "due_at", "missing_since", "struck_since"}
+    | {"submitted_at", "accepted_at", "ended_at", "at", "lease_until"}
+)
+"""Packed as milliseconds after `root_failed_at`: most of them are soon after, and then short."""
 
 
 def stored(lineage: Lineage, write_token: str) -> str:
@@ -30,7 +35,9 @@ def stored(lineage: Lineage, write_token: str) -> str:
     if not lineage.state.is_final:
         return _compact(record)
     head = {name: record.pop(name) for name in _HEAD}
-    return _compact(head | {"packed": pack(_compact(record))})
+    at = record["root_failed_at"]
+    body = _moved(_without_blanks(record), -at) | {"root_failed_at": at}
+    return _compact(head | {"packed": pack(_compact(body))})
 
 
 def dump(lineage: Lineage, write_token: str) -> str:
@@ -100,11 +107,27 @@ def load(root: str, raw: str | bytes) -> Lineage:
                 f"lineage {root}: its record has format {written_as}, this worker knows up to {FORMAT}; "
                 "it is left to workers of the newer version"
             )
-        return _load(root, json.loads(unpack(record["packed"])) | record if "packed" in record else record)
+        return _load(root, _unpacked(record) if "packed" in record else record)
     except (KeyError, TypeError, ValueError, OverflowError) as exc:
         raise LedgerFormatError(
             f"lineage {root}: its record cannot be read ({type(exc).__name__}); it is left as it is"
         ) from exc
+
+
+def _unpacked(record: dict[str, Any]) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(unpack(record["packed"]))
+    return _moved(body, body["root_failed_at"]) | {"root_failed_at": body["root_failed_at"]} | record
+
+
+def _moved(written: Any, by_ms: int) -> Any:
+    """Return what is written with every moment in it that much later."""
+    if isinstance(written, list):
+        return [_moved(each, by_ms) for each in written]
+    if not isinstance(written, dict):
+        return written
+    return {
+        name: value + by_ms if name in _MOMENTS else _moved(value, by_ms) for name, value in written.items()
+    }
 
 
 def _load(root: str, record: dict[str, Any]) -> Lineage:

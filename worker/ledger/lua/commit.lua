@@ -16,7 +16,7 @@
 -- KEYS[16] index of lineages that wait for their workflow
 -- KEYS[17] hash of breakers               KEYS[18] hash of the token bucket
 -- KEYS[19], KEYS[20], KEYS[21] indexes of the states in which a clone may be under way
--- KEYS[22] hash: workflow version and fingerprint -> root
+-- KEYS[22] hash: key (workflow version and fingerprint) -> root
 -- KEYS[23] hash: group -> lineages in it  KEYS[24], KEYS[25] index of the group it leaves, and enters
 -- KEYS[26] hash: workflow -> name         KEYS[27] hash of verdicts ever given
 -- KEYS[28] hash of what became of clones in this hour
