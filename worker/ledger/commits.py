@@ -156,7 +156,7 @@ class Commits:
             token,
             records.stored(after, token),
             after.root,
-            to_ms(next_at or _attention_at(after)),
+            "" if after.state.is_final else to_ms(next_at or _attention_at(after)),
             claimed,
             "" if admission is None else admission.as_json(),
             self._events_maxlen,

@@ -7,10 +7,12 @@ and not what the ledger holds.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from worker.domain.lineage import Lineage, State
+from worker.domain.lineage import FINAL_STATES, Lineage, State
 
 _SEPARATOR = "\n"
 
@@ -53,6 +55,27 @@ class Group(NamedTuple):
         """
         words = (self.state.value, self.workflow, self.reason.replace(_SEPARATOR, " "), str(self.attempts))
         return _SEPARATOR.join(words)
+
+
+def final_state(field: str) -> State | None:
+    r"""Return the final state of a group, by its field; None where its lineages have not ended.
+
+    >>> final_state("exhausted\nw1\ndeterministic\n2"), final_state("running\nw1\n\n1")
+    (<State.EXHAUSTED: 'exhausted'>, None)
+    """
+    return _FINAL.get(field.partition(_SEPARATOR)[0])
+
+
+def count_ended(counts: Mapping[str, str]) -> Counter[State]:
+    """Return how many lineages ended in each state, from the hash of groups."""
+    ended: Counter[State] = Counter()
+    for field, count in counts.items():
+        if state := final_state(field):
+            ended[state] += int(count)
+    return ended
+
+
+_FINAL = {state.value: state for state in FINAL_STATES}
 
 
 @dataclass(frozen=True, slots=True)

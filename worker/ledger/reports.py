@@ -13,6 +13,7 @@ from worker.domain.lineage import Lineage, State
 from worker.ledger.clock import from_ms, to_ms
 from worker.ledger.errors import LedgerFormatError
 from worker.ledger.gate import GateState, as_mapping, read_gate
+from worker.ledger.groups import count_ended
 from worker.ledger.ledger import Ledger
 from worker.ledger.stream import EventStream, StoredEvent, events_in, place_before
 from worker.ledger.workflows import load_breaker
@@ -96,6 +97,7 @@ class Reports:
             ("HGETALL", keys.breakers),
             ("ZCARD", keys.waiting),
             ("HGETALL", keys.busy),
+            ("HGETALL", keys.groups),
         ]
         answers = await connection.pipelined(commands)
         for answer in answers:
@@ -108,14 +110,17 @@ class Reports:
             raise LedgerFormatError(f"the ledger's summary cannot be read ({type(error).__name__})") from None
 
     def _summary(self, mark: float, answers: list[Any]) -> Summary:
-        *counts, time, counters, first_due, ticks, gate, started, tracked, breakers, waiting, busy = answers
+        *counts, time, counters, first_due, ticks, gate, started, tracked, breakers, waiting, busy, groups = (
+            answers
+        )
+        ended = count_ended(as_mapping(groups))
         self._ledger.clock.hear(mark, int(time[0]) * 1000 + int(time[1]) // 1000)
         now = self._ledger.clock.now()
         done = {job: read_tick(text) for job, text in sorted(as_mapping(ticks).items())}
         under_way = [from_ms(int(at)) for at in as_mapping(busy).values()]
         return Summary(
             now=now,
-            states=dict(zip(State, counts, strict=True)),
+            states={state: count + ended[state] for state, count in zip(State, counts, strict=True)},
             counters={name: int(count) for name, count in sorted(as_mapping(counters).items())},
             next_due=first_score(first_due),
             ticks=done,
@@ -140,12 +145,12 @@ class Reports:
         return found
 
     async def lineages(self, states: tuple[State, ...] = tuple(State)) -> AsyncIterator[Lineage]:
-        """Return the lineages of those states, newest first within each, page by page.
+        """Return the lineages of those states, page by page: state by state, those that are alike newest first.
 
         Those that cannot be read are passed over; `find` says why.
         """
-        for state in states:
-            index, start = self._ledger.keys.state(state), 0
+        for state, index in [(state, index) for state in states for index in await self._ledger.indexes(state)]:
+            start = 0
             while roots := await self._ledger.connection.command(
                 "ZRANGE", index, start, start + PAGE - 1, "REV"
             ):

@@ -7,6 +7,7 @@
 -- KEYS[1] the lineage's record            KEYS[5] stream of events
 -- KEYS[2] index of the state it leaves    KEYS[6] hash of counters
 -- KEYS[3] index of the state it enters    KEYS[7] hash of the gate
+--         (what has ended is in the index of its group only)
 -- KEYS[4] hash: clone -> root             KEYS[8] record that the claimed clone would have as a root
 -- KEYS[9] hash of facts about this ledger
 -- KEYS[10] index of lineages of its workflow in flight
@@ -23,7 +24,7 @@
 -- KEYS[29] sums of clones made, of its workflow; KEYS[30] of all
 -- ARGV[1] version expected; 0 = there must be no record yet
 -- ARGV[2] token of this write             ARGV[3] the new record, JSON with `version` and `token`
--- ARGV[4] root                            ARGV[5] score in the new index, ms
+-- ARGV[4] root                            ARGV[5] score in the new index, ms; "" = it has ended
 -- ARGV[6] clone to claim, or ""           ARGV[7] limits of an intent, JSON (see `admit`), or ""
 -- ARGV[8] longest stream kept             ARGV[9] first start that the caller knows, ms, or ""
 -- ARGV[10] "+" the lineage enters flight, "-" it leaves it, "" neither
@@ -92,8 +93,9 @@ if ARGV[6] ~= '' then
 end
 
 redis.call('SET', KEYS[1], ARGV[3])
-if KEYS[2] ~= KEYS[3] then redis.call('ZREM', KEYS[2], ARGV[4]) end
-redis.call('ZADD', KEYS[3], ARGV[5], ARGV[4])
+local ended = ARGV[5] == ''
+if ended or KEYS[2] ~= KEYS[3] then redis.call('ZREM', KEYS[2], ARGV[4]) end
+if not ended then redis.call('ZADD', KEYS[3], ARGV[5], ARGV[4]) end
 
 if ARGV[10] == '+' then redis.call('ZADD', KEYS[10], now, ARGV[4]) end
 if ARGV[10] == '-' then redis.call('ZREM', KEYS[10], ARGV[4]) end
