@@ -38,7 +38,13 @@ async def lineages(ledger: Ledger) -> list[Lineage]:
 
 async def counted(ledger: Ledger) -> dict[Group, int]:
     stored = as_mapping(await ledger.connection.command("HGETALL", ledger.keys.groups))
-    return {Group.parse(field): int(count) for field, count in stored.items()}
+    by_state = {State(name): int(count) for name, count in stored.items() if name in list(State)}
+    groups = {Group.parse(field): int(count) for field, count in stored.items() if field not in by_state}
+    ended = Counter[State]()
+    for group, count in groups.items():
+        ended[group.state] += count if group.state.is_final else 0
+    assert by_state == +ended
+    return groups
 
 
 async def assert_grouped(ledger: Ledger) -> None:

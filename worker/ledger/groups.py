@@ -7,8 +7,6 @@ and not what the ledger holds.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -63,16 +61,8 @@ def final_state(field: str) -> State | None:
     >>> final_state("exhausted\nw1\ndeterministic\n2"), final_state("running\nw1\n\n1")
     (<State.EXHAUSTED: 'exhausted'>, None)
     """
-    return _FINAL.get(field.partition(_SEPARATOR)[0])
-
-
-def count_ended(counts: Mapping[str, str]) -> Counter[State]:
-    """Return how many lineages ended in each state, from the hash of groups."""
-    ended: Counter[State] = Counter()
-    for field, count in counts.items():
-        if state := final_state(field):
-            ended[state] += int(count)
-    return ended
+    state, separator, _ = field.partition(_SEPARATOR)
+    return _FINAL.get(state) if separator else None
 
 
 _FINAL = {state.value: state for state in FINAL_STATES}

@@ -21,7 +21,7 @@ from worker.ledger.calls import CallReport, read_calls
 from worker.ledger.clock import from_ms, to_ms
 from worker.ledger.errors import LedgerFormatError
 from worker.ledger.gate import GateState, as_mapping, read_gate
-from worker.ledger.groups import Group, Verdict, count_ended
+from worker.ledger.groups import Group, Verdict
 from worker.ledger.ledger import Ledger
 from worker.ledger.reports import Tick, first_score, read_tick
 from worker.ledger.workflows import load_breaker
@@ -169,12 +169,11 @@ def _snapshot(answers: Mapping[str, Any]) -> Snapshot:
     started, written_as = answers["facts"]
     held = first_score(answers["held"])
     found = {name: as_mapping(answers[name]) for name in HASHES}
-    ended = count_ended(found["groups"])
     return Snapshot(
         now=now,
         format=int(written_as) if written_as else None,
         started_at=from_ms(int(started)) if started else None,
-        states={state: answers[f"in {state}"] + ended[state] for state in State},
+        states={state: answers[f"in {state}"] + int(found["groups"].get(state, 0)) for state in State},
         due={s: _due(answers[f"due {s}"], first_score(answers[f"first {s}"]), now) for s in WORKED_OFF},
         held_for=max(timedelta(0), now - held) if held else None,
         waiting=answers["waiting"],

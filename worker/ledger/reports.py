@@ -13,7 +13,6 @@ from worker.domain.lineage import Lineage, State
 from worker.ledger.clock import from_ms, to_ms
 from worker.ledger.errors import LedgerFormatError
 from worker.ledger.gate import GateState, as_mapping, read_gate
-from worker.ledger.groups import count_ended
 from worker.ledger.ledger import Ledger
 from worker.ledger.stream import EventStream, StoredEvent, events_in, place_before
 from worker.ledger.workflows import load_breaker
@@ -97,7 +96,7 @@ class Reports:
             ("HGETALL", keys.breakers),
             ("ZCARD", keys.waiting),
             ("HGETALL", keys.busy),
-            ("HGETALL", keys.groups),
+            ("HMGET", keys.groups, *State),
         ]
         answers = await connection.pipelined(commands)
         for answer in answers:
@@ -113,14 +112,16 @@ class Reports:
         *counts, time, counters, first_due, ticks, gate, started, tracked, breakers, waiting, busy, groups = (
             answers
         )
-        ended = count_ended(as_mapping(groups))
         self._ledger.clock.hear(mark, int(time[0]) * 1000 + int(time[1]) // 1000)
         now = self._ledger.clock.now()
         done = {job: read_tick(text) for job, text in sorted(as_mapping(ticks).items())}
         under_way = [from_ms(int(at)) for at in as_mapping(busy).values()]
         return Summary(
             now=now,
-            states={state: count + ended[state] for state, count in zip(State, counts, strict=True)},
+            states={
+                state: count + int(ended or 0)
+                for state, count, ended in zip(State, counts, groups, strict=True)
+            },
             counters={name: int(count) for name, count in sorted(as_mapping(counters).items())},
             next_due=first_score(first_due),
             ticks=done,

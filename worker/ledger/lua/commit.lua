@@ -18,7 +18,7 @@
 -- KEYS[17] hash of breakers               KEYS[18] hash of the token bucket
 -- KEYS[19], KEYS[20], KEYS[21] indexes of the states in which a clone may be under way
 -- KEYS[22] hash: key (workflow version and fingerprint) -> root
--- KEYS[23] hash: group -> lineages in it  KEYS[24], KEYS[25] index of the group it leaves, and enters
+-- KEYS[23] hash: group, or final state -> lineages in it; KEYS[24], KEYS[25] index of the group it leaves, and enters
 -- KEYS[26] hash: workflow -> name         KEYS[27] hash of verdicts ever given
 -- KEYS[28] hash of what became of clones in this hour
 -- KEYS[29] sums of clones made, of its workflow; KEYS[30] of all
@@ -67,13 +67,13 @@ local function admit(limits)
   local function all_in_flight()
     return redis.call('ZCARD', KEYS[19]) + redis.call('ZCARD', KEYS[20]) + redis.call('ZCARD', KEYS[21])
   end
-  local function made(within) return count_made(KEYS[11], KEYS[29], SPAN_MS, within) end
   local function all_made(within) return count_made(KEYS[12], KEYS[30], SPAN_OF_ALL_MS, within) end
   local function trying() return redis.call('ZCOUNT', KEYS[10], now - limits.longest_pause, '+inf') end
   if reached(limits.places, trying) or reached(limits.in_flight, in_flight) then return 'limited' end
   if reached(limits.all_in_flight, all_in_flight) then return 'limited' end
-  if limits.window and made(limits.window) >= limits.floor then
-    if reached(limits.made, function() return made(limits.window) end) then return 'limited' end
+  local made = limits.window and count_made(KEYS[11], KEYS[29], SPAN_MS, limits.window)
+  if made and made >= limits.floor then
+    if reached(limits.made, function() return made end) then return 'limited' end
     if reached(limits.all_made, function() return all_made(limits.window) end) then return 'limited' end
   end
   if reached(limits.made_lately, function() return all_made(limits.pace_window) end) then return 'limited' end

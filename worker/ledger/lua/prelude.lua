@@ -58,12 +58,20 @@ local function close_until_probed(key, kind, reason, detail, shortest, longest)
   redis.call('HSET', key, 'probe_at', now + pause, 'pause', pause, 'closings', closings + 1)
 end
 
+-- What has ended is counted by its state as well: it is in the index of its group only.
+local ENDED = {recovered = true, exhausted = true, rejected = true, cancelled = true}
+
+local function count_group(counts, group, by)
+  local state = string.match(group, '^%l+')
+  for _, field in ipairs(ENDED[state] and {group, state} or {group}) do
+    if redis.call('HINCRBY', counts, field, by) <= 0 then redis.call('HDEL', counts, field) end
+  end
+end
+
 -- Move a lineage from one group to another ("" = none), and keep the counts of both in step with their indexes.
 local function move_group(counts, from_index, to_index, from, to, root, since)
-  if from ~= '' and from ~= to and redis.call('ZREM', from_index, root) == 1 then
-    if redis.call('HINCRBY', counts, from, -1) <= 0 then redis.call('HDEL', counts, from) end
-  end
-  if to ~= '' and redis.call('ZADD', to_index, since, root) == 1 then redis.call('HINCRBY', counts, to, 1) end
+  if from ~= '' and from ~= to and redis.call('ZREM', from_index, root) == 1 then count_group(counts, from, -1) end
+  if to ~= '' and redis.call('ZADD', to_index, since, root) == 1 then count_group(counts, to, 1) end
 end
 
 -- Five minutes: runs are counted by them.
