@@ -1,4 +1,4 @@
-"""Whole lives of lineages, stored by the worker's own commits: records, indexes and events are the true ones."""
+"""Whole lives of lineages, stored by the worker's own commits: records, indexes and events are true."""
 
 from __future__ import annotations
 
@@ -45,14 +45,10 @@ async def live(ledger: Ledger, lives: Sequence[Life], dice: random.Random) -> li
 
 
 async def _stored(ledger: Ledger, story: Iterator[Change]) -> Lineage:
-    change = next(story)
-    while True:
+    for change in story:
         outcome = await ledger.commit(change)
         assert outcome is Outcome.COMMITTED, outcome
-        after = change.after
-        change = next(story, None)  # type: ignore[assignment]  # told apart on the next line
-        if change is None:
-            return after
+    return change.after
 
 
 def _story(life: Life, whose: Workflow, dice: random.Random, now: datetime) -> Iterator[Change]:

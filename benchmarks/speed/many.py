@@ -12,7 +12,7 @@ import json
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
@@ -33,7 +33,7 @@ _BOUNDED = ("events", "runs:")
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Whatever is different in every lineage: all of fixed lengths, so that copies are as long as templates."""
+    """Whatever is different in every lineage, in fixed lengths: copies are as long as their templates."""
 
     root: str
     clones: tuple[str, ...]
@@ -122,7 +122,9 @@ async def multiply(
     for each, copies in lived.items():
         groups.update({Group.of(each).field: copies} | ({each.state: copies} if each.state.is_final else {}))
     await ledger.connection.pipelined([("HINCRBY", ledger.keys.groups, *each) for each in groups.items()])
-    assert await ledger.connection.command("DBSIZE") == before + count  # each has a record, and nothing else of its own
+    assert (
+        await ledger.connection.command("DBSIZE") == before + count
+    )  # each has a record, and nothing else of its own
 
 
 class _Template:
@@ -133,10 +135,14 @@ class _Template:
         self._version = lineage.workflow_version_uuid
         self._traces = traces
         self._record_key = keys.lineage(lineage.root)
-        commands = [*traces.places] if traces.packed else [("SET", self._record_key, traces.record), *traces.places]
+        commands = (
+            [*traces.places] if traces.packed else [("SET", self._record_key, traces.record), *traces.places]
+        )
         self._commands = b"".join(map(_command, commands))
         head = traces.record.removesuffix("}")
-        self._packed = f'{self._record_key}\0{head},"packed":"\0{traces.packed}'.encode() if traces.packed else b""
+        self._packed = (
+            f'{self._record_key}\0{head},"packed":"\0{traces.packed}'.encode() if traces.packed else b""
+        )
 
     def copy(self, dice: random.Random) -> bytes:
         """Return the commands for a new lineage like it."""

@@ -93,9 +93,7 @@ async def _measure(runs: int) -> tuple[dict[str, list[float]], tuple[Side, Side]
                         prepare(side)
                         await side.timed(name, step)
             for name, values in ratios.items() if run >= 0 else ():
-                values.append(
-                    median(full.took[name][-TIMES:]) / median(alone.took[name][-TIMES:])
-                )
+                values.append(median(full.took[name][-TIMES:]) / median(alone.took[name][-TIMES:]))
         return ratios, (full, alone)
 
 
@@ -112,7 +110,9 @@ async def _side(settled: int, due: int) -> AsyncIterator[Side]:
                 known = await _filled(ledger, url, MIX * TEMPLATES, settled, dice)
             await ledger.workflows.note_completed(_runs(dice, ledger.clock.now()))
             api = ScriptedApi()
-            yield Side(Context(ledger, api, PolicyBook(POLICY), Options(), random=dice.random), api, known, dice)
+            yield Side(
+                Context(ledger, api, PolicyBook(POLICY), Options(), random=dice.random), api, known, dice
+            )
         finally:
             await ledger.aclose()
 
@@ -126,7 +126,7 @@ async def _filled(
 
 
 def _runs(dice: random.Random, now: datetime) -> Iterator[tuple[str, str, datetime]]:
-    """Yield as many runs of each workflow as are remembered: they are read with every page and every batch."""
+    """Yield as many runs of each workflow as are remembered: they are read with every page and batch."""
     for whose in workflows(random.Random(1)):
         for number in range(MOST_RUNS):
             yield whose.uuid, f"{dice.getrandbits(128):032x}", now - timedelta(seconds=10 * number)

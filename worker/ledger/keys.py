@@ -208,7 +208,10 @@ class Keys:
 
     @staticmethod
     def key(workflow_version_uuid: str, fingerprint: str) -> str:
-        """The field of a key in `keys`: 72 bits of a digest. "" where the payload is not known: it tells nothing apart."""
+        """The field of a key in `keys`: 72 bits of a digest.
+
+        "" where the payload is not known, for that tells nothing apart.
+        """
         if not fingerprint:
             return ""
         digest = blake2b(f"{workflow_version_uuid}\n{fingerprint}".encode(), digest_size=9).digest()

@@ -18,8 +18,8 @@ from worker.ledger.packing import pack, unpack
 
 FORMAT = 3
 """2 added what is known of the failure (`failed_as`, `strikes`), `joined` attempts, and the index of what is
-in flight; 3 adds `order`, the index of groups, and packs records of what has ended. A worker that does not keep
-an index must not write beside one that does."""
+in flight; 3 adds `order`, the index of groups, and packs records of what has ended. A worker that does not
+keep an index must not write beside one that does."""
 _HEAD = ("format", "version", "token")
 """What the scripts look at: never packed."""
 _MOMENTS = frozenset(
@@ -41,7 +41,7 @@ def stored(lineage: Lineage, write_token: str) -> str:
 
 
 def dump(lineage: Lineage, write_token: str) -> str:
-    """Return the record for others; `write_token` names the write, so that a re-sent one recognises itself."""
+    """Return the record as others see it; `write_token` names the write, so that it recognises itself."""
     return _compact(_record(lineage, write_token))
 
 
@@ -116,7 +116,8 @@ def load(root: str, raw: str | bytes) -> Lineage:
 
 def _unpacked(record: dict[str, Any]) -> dict[str, Any]:
     body: dict[str, Any] = json.loads(unpack(record["packed"]))
-    return _moved(body, body["root_failed_at"]) | {"root_failed_at": body["root_failed_at"]} | record
+    first = body["root_failed_at"]
+    return {**_moved(body, first), "root_failed_at": first, **record}
 
 
 def _moved(written: Any, by_ms: int) -> Any:

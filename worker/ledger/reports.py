@@ -146,11 +146,11 @@ class Reports:
         return found
 
     async def lineages(self, states: tuple[State, ...] = tuple(State)) -> AsyncIterator[Lineage]:
-        """Return the lineages of those states, page by page: state by state, those that are alike newest first.
+        """Return the lineages of those states, page by page, the newest first of those that are alike.
 
         Those that cannot be read are passed over; `find` says why.
         """
-        for state, index in [(state, index) for state in states for index in await self._ledger.indexes(state)]:
+        for state, index in [(each, index) for each in states for index in await self._ledger.indexes(each)]:
             start = 0
             while roots := await self._ledger.connection.command(
                 "ZRANGE", index, start, start + PAGE - 1, "REV"

@@ -313,7 +313,7 @@ def _moment(milliseconds: int | None) -> datetime | None:
 
 
 def _count_made(in_doubt: str, sums: str, span: timedelta, since: datetime) -> list[tuple[Any, ...]]:
-    """Return the commands whose answers `_made` counts clones from: those of `count_made` (`lua/prelude.lua`)."""
+    """Return the commands from whose answers `_made` counts clones, as `lua/prelude.lua` does."""
     return [
         ("ZCOUNT", in_doubt, to_ms(since), "+inf"),
         ("ZRANGE", sums, -1, -1),
