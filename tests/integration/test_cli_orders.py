@@ -136,8 +136,10 @@ async def test_an_ordered_retry_goes_whatever_policy_breaker_calendar_and_budget
     assert api.calls == []
     assert (await command("retry", "a", *WHY)).code == 0
     await submit_until(ctx, api, ["a"])
-    made = await ctx.ledger.connection.command("ZCARD", ctx.ledger.keys.made)
-    assert made == 0, "it uses no budget up"
+    known = await ctx.ledger.workflows.look(["workflow-1"], timedelta(hours=6))
+    assert (known["workflow-1"].usage.made, known["workflow-1"].usage.all_made) == (0, 0), (
+        "it uses no budget up"
+    )
 
 
 async def test_a_retry_beside_a_clone_that_may_live_has_to_be_asked_for(

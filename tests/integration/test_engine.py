@@ -51,8 +51,9 @@ async def poll(ctx: Context) -> dict[str, int]:
 
 
 async def roots_in(ctx: Context, state: State) -> set[str]:
-    found = await ctx.ledger.connection.command("ZRANGE", ctx.ledger.keys.state(state), 0, -1)
-    return set(found)
+    indexes = await ctx.ledger.indexes(state)
+    found = [await ctx.ledger.connection.command("ZRANGE", index, 0, -1) for index in indexes]
+    return {root for roots in found for root in roots}
 
 
 async def watch(ctx: Context) -> None:

@@ -21,8 +21,10 @@ from worker.engine import prune
 from worker.engine.context import Context
 from worker.engine.regroup import regroup
 from worker.ledger import Ledger, LedgerUnavailable, Outcome, records
+from worker.ledger.clock import to_ms
 from worker.ledger.gate import as_mapping
 from worker.ledger.groups import Group, Verdict
+from worker.ledger.reports import Reports
 from worker.ledger.returns import KEEP_RETURNS_MS, Returned, end_of, hour_of, step_of
 
 GIVEN_UP = GiveUp(GiveUpReason.ATTEMPTS_USED_UP, "3 of 3 attempts were made")
@@ -38,7 +40,13 @@ async def lineages(ledger: Ledger) -> list[Lineage]:
 
 async def counted(ledger: Ledger) -> dict[Group, int]:
     stored = as_mapping(await ledger.connection.command("HGETALL", ledger.keys.groups))
-    return {Group.parse(field): int(count) for field, count in stored.items()}
+    by_state = {State(name): int(count) for name, count in stored.items() if name in list(State)}
+    groups = {Group.parse(field): int(count) for field, count in stored.items() if field not in by_state}
+    ended = Counter[State]()
+    for group, count in groups.items():
+        ended[group.state] += count if group.state.is_final else 0
+    assert by_state == +ended
+    return groups
 
 
 async def assert_grouped(ledger: Ledger) -> None:
@@ -203,11 +211,12 @@ async def test_what_someone_else_retried_is_no_clone_of_ours(ledger: Ledger) -> 
 
 
 async def make_old(ledger: Ledger) -> None:
-    """Make the ledger look as a worker of format 2 left it: records without groups."""
+    """Make the ledger look as a worker of format 2 left it: whole records, and no groups."""
     for each in await lineages(ledger):
-        key = ledger.keys.lineage(each.root)
-        record = json.loads(await ledger.connection.command("GET", key)) | {"format": 2}
-        await ledger.connection.command("SET", key, json.dumps(record))
+        record = json.loads(records.dump(each, "token")) | {"format": 2}
+        await ledger.connection.command("SET", ledger.keys.lineage(each.root), json.dumps(record))
+        index, since_ms = ledger.keys.state(each.state), to_ms(each.since)
+        await ledger.connection.command("ZADD", index, "NX", since_ms, each.root)
     indexes = await ledger.connection.command("KEYS", ledger.keys.group("*"))
     await ledger.connection.command("DEL", *indexes, ledger.keys.groups, ledger.keys.names)
     await ledger.connection.command("HDEL", ledger.keys.facts, "grouped")
@@ -329,3 +338,51 @@ def test_records_of_the_format_before_are_read_and_written_in_this_one() -> None
     assert records.load("root", text) == replace(lineage)
     old = {key: value for key, value in json.loads(text).items() if key != "order"} | {"format": 2}
     assert records.load("root", json.dumps(old)).order is None
+
+
+async def test_what_has_ended_is_in_its_group_alone(ledger: Ledger) -> None:
+    """It is counted, listed, asked for and forgotten from there, until it lives on."""
+    found = await put(ledger, discovered())
+    ended = await put(ledger, orders.cancel(found, detail=ANN, now=ledger.clock.now()))
+    assert await ledger.connection.command("EXISTS", *map(ledger.keys.state, State)) == 0
+    reports = Reports(ledger)
+    assert (await reports.summary()).states[State.CANCELLED] == 1
+    assert [each.root async for each in reports.lineages((State.CANCELLED,))] == ["root"]
+    assert await ledger.known_executions() == ["root"]
+    later = ledger.clock.now() + timedelta(seconds=1)
+    assert await ledger.ended_before(State.CANCELLED, later, 10) == ["root"]
+    assert await ledger.ended_before(State.EXHAUSTED, later, 10) == []
+    await put(ledger, orders.retry(ended, detail=ANN, now=ledger.clock.now()))
+    assert await ledger.indexes(State.CANCELLED) == [ledger.keys.state(State.CANCELLED)]
+    assert await roots_of(ledger, State.SCHEDULED) == ["root"]
+    assert (await reports.summary()).states[State.CANCELLED] == 0
+    await assert_grouped(ledger)
+
+
+async def roots_of(ledger: Ledger, state: State) -> list[str]:
+    found: list[str] = await ledger.connection.command("ZRANGE", ledger.keys.state(state), 0, -1)
+    return found
+
+
+async def test_what_ended_under_an_older_worker_is_never_out_of_sight(ctx: Context) -> None:
+    """It is in the index of its state until it is regrouped: counted and found once, before and after."""
+    ledger, reports = ctx.ledger, Reports(ctx.ledger)
+    long_ago = ctx.now() - timedelta(days=90)
+    for number in range(6):
+        found = await put(ledger, discovered(execution(f"e{number}"), now=long_ago))
+        await put(ledger, orders.cancel(found, detail=ANN, now=long_ago))
+    await make_old(ledger)
+    moved = (await ledger.read(["e0"]))["e0"]
+    assert isinstance(moved, Lineage)
+    back = await put(ledger, orders.retry(moved, detail=ANN, now=ctx.now()))  # before anybody regrouped
+    await put(ledger, orders.cancel(back, detail=ANN, now=ctx.now()))
+    for _ in range(2):
+        assert (await reports.summary()).states[State.CANCELLED] == 6
+        listed = [each.root async for each in reports.lineages((State.CANCELLED,))]
+        assert sorted(listed) == [f"e{number}" for number in range(6)]
+        assert len(await ledger.ended_before(State.CANCELLED, ctx.now() - timedelta(days=30), 10)) == 5
+        await regroup(ctx)
+    assert await roots_of(ledger, State.CANCELLED) == []
+    await assert_grouped(ledger)
+    assert await prune(ctx) == {"forgotten": 5}
+    assert [each.root for each in await lineages(ledger)] == ["e0"]

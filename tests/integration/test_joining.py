@@ -57,8 +57,9 @@ async def lineage_of(ctx: Context, root: str = "a") -> Lineage:
 
 
 async def roots(ctx: Context) -> set[str]:
-    counts = [await ctx.ledger.connection.command("ZRANGE", ctx.ledger.keys.state(s), 0, -1) for s in State]
-    return {root for found in counts for root in found}
+    indexes = await ctx.ledger.indexes(*State)
+    found = [await ctx.ledger.connection.command("ZRANGE", index, 0, -1) for index in indexes]
+    return {root for roots in found for root in roots}
 
 
 async def poll(ctx: Context) -> dict[str, int]:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tests.integration.test_engine import failed, lineage_of, roots_in, watch
-from tests.support.examples import NO_LIMITS, execution, submitting
+from tests.support.examples import NO_LIMITS, discovered, execution, submitting
 from tests.support.scripted_api import ScriptedApi, answering
 from worker.domain import transitions
 from worker.domain.breaker import Forced, Mode, Rule, force
-from worker.domain.budget import Limits, WorkflowLimits
+from worker.domain.budget import Caps, Limits, Usage, WorkflowLimits
 from worker.domain.calendar import Calendar, parse_span
 from worker.domain.delivery import Conflict, NotDelivered
 from worker.domain.executions import Execution, Status
@@ -26,7 +26,8 @@ from worker.engine import discover, submit, survey
 from worker.engine.context import Context
 from worker.engine.desk import Workflow
 from worker.engine.release import release
-from worker.ledger import Outcome
+from worker.ledger import Admission, Ledger, Outcome
+from worker.ledger.clock import to_ms
 
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 QUICK_RULE = Rule(first_pause=timedelta(milliseconds=200), longest_pause=timedelta(seconds=1))
@@ -654,3 +655,86 @@ async def test_a_clone_that_shows_up_late_counts_against_the_budget(
     assert await guarded.ledger.commit(late) is Outcome.COMMITTED
     known = (await guarded.ledger.workflows.look(["workflow-1"], timedelta(hours=6)))["workflow-1"]
     assert (known.usage.made, known.usage.in_flight) == (1, 1)
+
+
+async def usage_of(ledger: Ledger) -> Usage:
+    return (await ledger.workflows.look(["workflow-1"], timedelta(hours=6)))["workflow-1"].usage
+
+
+async def clone(ledger: Ledger, root: str) -> None:
+    """Let a lineage be found and its first clone be made."""
+    found = discovered(execution(root))
+    sent = submitting(found.after)
+    made = transitions.accept(
+        sent.after, execution(f"{root}-clone", Status.QUEUED), now=ledger.clock.now(), evidence="201"
+    )
+    for change in (found, sent, made):
+        assert await ledger.commit(change) is Outcome.COMMITTED
+
+
+async def sums(ledger: Ledger) -> dict[str, list[str]]:
+    """Return how many clones there were ever, at the end of each span: of the workflow, and of all."""
+    keys = {"of one": ledger.keys.made_sums_of("workflow-1"), "of all": ledger.keys.made_sums}
+    return {name: await ledger.connection.command("ZRANGE", key, 0, -1) for name, key in keys.items()}
+
+
+async def move_back(ledger: Ledger, key: str, by: timedelta) -> None:
+    """Let what was counted have been counted so long ago."""
+    for member in await ledger.connection.command("ZRANGE", key, 0, -1):
+        await ledger.connection.command("ZINCRBY", key, -by // timedelta(milliseconds=1), member)
+
+
+async def test_clones_are_summed_up_and_counted_over_a_window(ledger: Ledger) -> None:
+    """What is made takes no place of its own; the intent after it is held against the same count."""
+    for root in ("a", "b", "c"):
+        await clone(ledger, root)
+    assert await sums(ledger) == {"of one": ["3"], "of all": ["3"]}
+    assert await ledger.connection.command("EXISTS", ledger.keys.made, ledger.keys.made_of("workflow-1")) == 0
+    usage = await usage_of(ledger)
+    assert (usage.made, usage.all_made, usage.made_lately) == (3, 3, 3)
+    found = discovered(execution("d"))
+    await ledger.commit(found)
+    caps = Caps(None, None, 3, None, None, 0)
+    limits = Admission("workflow-1", caps=caps, window=timedelta(hours=6))
+    intent = submitting(found.after)
+    assert await ledger.commit(intent, admission=limits) is Outcome.LIMITED
+    for key in (ledger.keys.made_sums, ledger.keys.made_sums_of("workflow-1")):
+        await move_back(ledger, key, timedelta(minutes=10))
+    usage = await usage_of(ledger)
+    assert (usage.made, usage.all_made, usage.made_lately) == (3, 3, 0)
+    assert await ledger.commit(intent, admission=limits) is Outcome.LIMITED
+    for key in (ledger.keys.made_sums, ledger.keys.made_sums_of("workflow-1")):
+        await move_back(ledger, key, timedelta(hours=6))
+    assert await ledger.commit(intent, admission=limits) is Outcome.COMMITTED
+    usage = await usage_of(ledger)
+    assert (usage.made, usage.all_made, usage.made_lately) == (1, 1, 1), "the one whose call is under way"
+
+
+async def test_sums_go_on_from_the_newest_that_is_too_old_to_count(ledger: Ledger) -> None:
+    """Days later the first clone counts as one, and what lies further back is gone."""
+    one, of_all = ledger.keys.made_sums_of("workflow-1"), ledger.keys.made_sums
+    now_ms = to_ms(ledger.clock.now())
+    for key in (one, of_all):
+        for days, total in ((4, 7), (3, 9), (2, 12)):
+            await ledger.connection.command("ZADD", key, now_ms - days * 86_400_000, total)
+    await clone(ledger, "a")
+    assert await sums(ledger) == {"of one": ["12", "13"], "of all": ["12", "13"]}
+    await clone(ledger, "b")
+    assert await sums(ledger) == {"of one": ["12", "14"], "of all": ["12", "14"]}
+    usage = await usage_of(ledger)
+    assert (usage.made, usage.all_made, usage.made_lately) == (2, 2, 2)
+
+
+async def test_a_held_call_that_did_make_a_clone_counts_once(ledger: Ledger) -> None:
+    """It was counted while nobody knew: a person who names its clone does not count it again."""
+    found = discovered(execution("a"))
+    sent = submitting(found.after)
+    unclear = transitions.unresolve(sent.after, reason="read_timeout", detail="", now=ledger.clock.now())
+    held = transitions.hold(unclear.after, reason="unclear", detail="", now=ledger.clock.now())
+    made = transitions.accept(
+        held.after, execution("c", Status.RUNNING), now=ledger.clock.now(), evidence="ann@ops"
+    )
+    for change in (found, sent, unclear, held, made):
+        assert await ledger.commit(change) is Outcome.COMMITTED
+        usage = await usage_of(ledger)
+        assert usage.made == usage.all_made == int(change is not found)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from tests.model.calls import Server
 from tests.model.clockwork import Clock
-from worker.domain.lineage import DOUBTFUL_STATES, Lineage, State
+from worker.domain.lineage import DOUBTFUL_STATES, FINAL_STATES, Lineage, State
 from worker.ledger import records
 from worker.ledger.clock import from_ms
 from worker.ledger.keys import Keys
@@ -43,14 +43,19 @@ class Records:
         return {root: records.load(root, text) for root, text in zip(roots, texts, strict=True)}
 
     def groups(self) -> dict[str, set[str]]:
-        """Return who is in each group by its index, and check that the hash counts as many."""
+        """Return who is in each group by its index; check that the hash counts as many, by state as well."""
         (counts,) = self._server.run([("HGETALL", self.keys.groups)])
+        ended = {state.value: int(counts.pop(state, 0)) for state in FINAL_STATES}
         fields = sorted(counts)
         found = self._server.run([("ZRANGE", self.keys.group(field), 0, -1) for field in fields])
         members = {field: set(each) for field, each in zip(fields, found, strict=True)}
         assert {field: len(each) for field, each in members.items()} == {
             field: int(count) for field, count in counts.items()
         }
+        for state, count in ended.items():
+            assert count == sum(
+                len(each) for field, each in members.items() if field.startswith(f"{state}\n")
+            )
         return members
 
     def chronicle(self) -> list[str]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
+from tests.support.examples import NOW, discovered, running
 from worker.cli.app import cli
+from worker.domain import transitions
 from worker.domain.budget import Limit
 from worker.domain.lineage import State
 from worker.domain.policy import GiveUpReason, Rule
 from worker.domain.transitions import EDGES
+from worker.ledger import records
 from worker.ledger.keys import Keys
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,9 +60,25 @@ def test_every_key_of_the_ledger_is_documented() -> None:
     missing = [name for name in names if getattr(keys, name).replace("{ns}", "") not in page]
     assert missing == []
     of_workflows = [keys.runs("<workflow>"), keys.flight("<workflow>")]
-    of_workflows += [keys.made_of("<workflow>"), keys.traffic_of("<workflow>")]
+    of_workflows += [
+        keys.made_of("<workflow>"),
+        keys.made_sums_of("<workflow>"),
+        keys.traffic_of("<workflow>"),
+    ]
     of_workflows += [keys.group("<group>"), f"{keys.returns(0).rpartition(':')[0]}:<hour>"]
     assert [key for key in of_workflows if key not in page] == []
+
+
+def test_the_ledgers_page_reads_any_record() -> None:
+    """Its few lines make of what is stored what `show --json` prints, packed or not."""
+    code = re.findall(r"```python\n(.*?)```", (DOCS / "ledger.md").read_text(), re.DOTALL)[0]
+    page: dict[str, Any] = {}
+    exec(code, page)  # it is our own page
+    alive = running(discovered().after).after
+    ended = transitions.recover(alive, now=NOW, ended_at=NOW).after
+    for lineage in (alive, ended):
+        assert page["read"](records.stored(lineage, "w")) == json.loads(records.dump(lineage, "w"))
+    assert "packed" in records.stored(ended, "w")
 
 
 def test_every_reason_of_the_domain_is_documented() -> None:

@@ -141,7 +141,7 @@ class Commits:
     def _call(self, change: Change, next_at: datetime | None, admission: Admission | None) -> Call:
         before, after, keys = change.before, change.after, self._keys
         workflow, ran = after.workflow, change.ran
-        token = secrets.token_hex(6)
+        token = secrets.token_urlsafe(6)
         claimed = change.claims_clone or ""
         left, entered = Group.of(before) if before else None, Group.of(after)
         counted = {
@@ -157,9 +157,9 @@ class Commits:
         arguments: list[str | int] = [
             before.version if before else 0,
             token,
-            records.dump(after, token),
+            records.stored(after, token),
             after.root,
-            to_ms(next_at or _attention_at(after)),
+            "" if after.state.is_final else to_ms(next_at or _attention_at(after)),
             claimed,
             "" if admission is None else admission.as_json(),
             self._events_maxlen,
@@ -206,6 +206,8 @@ class Commits:
                 keys.names,
                 keys.verdicts,
                 keys.returns(hour_of(self._clock.now())),
+                keys.made_sums_of(workflow),
+                keys.made_sums,
             ],
             arguments,
         )
@@ -282,7 +284,7 @@ def _enters_or_leaves(was: bool, is_now: bool) -> str:
 
 
 def _made(before: Lineage | None, after: Lineage) -> str:
-    """Say whether a clone is about to be made, or turned out not to have been made after all.
+    """Say whether a clone is about to be made, was made, or turned out not to have been made after all.
 
     The member of the index names the attempt by the lineage before the change: it is the one whose call it
     is.
@@ -291,13 +293,13 @@ def _made(before: Lineage | None, after: Lineage) -> str:
         return ""
     if after.state is State.SUBMITTING:
         return "" if after.is_ordered else "+"  # a person's word is bound by no budget, and uses none up
-    if after.made > before.made and before.state in (State.SCHEDULED, State.HELD):
-        return "+"  # a clone of which it was thought that it had not been made
+    if after.made > before.made:
+        # Where it is scheduled or held, it was thought that no clone had been made.
+        return "!" if before.state in (State.SCHEDULED, State.HELD) else "="
     had_a_call = before.intent is not None and before.state is not State.SCHEDULED
     settled = after.state in (State.SCHEDULED, State.REJECTED, State.RECOVERED) or after.is_held_for_no_call
     given_up = after.state is State.CANCELLED and not after.is_in_doubt
-    back = (settled or given_up) and after.made == before.made
-    return "-" if had_a_call and back else ""
+    return "-" if had_a_call and (settled or given_up) else ""
 
 
 def _attention_at(lineage: Lineage) -> datetime:

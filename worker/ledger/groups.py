@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from worker.domain.lineage import Lineage, State
+from worker.domain.lineage import FINAL_STATES, Lineage, State
 
 _SEPARATOR = "\n"
 
@@ -53,6 +53,19 @@ class Group(NamedTuple):
         """
         words = (self.state.value, self.workflow, self.reason.replace(_SEPARATOR, " "), str(self.attempts))
         return _SEPARATOR.join(words)
+
+
+def final_state(field: str) -> State | None:
+    r"""Return the final state of a group, by its field; None where its lineages have not ended.
+
+    >>> final_state("exhausted\nw1\ndeterministic\n2"), final_state("running\nw1\n\n1")
+    (<State.EXHAUSTED: 'exhausted'>, None)
+    """
+    state, separator, _ = field.partition(_SEPARATOR)
+    return _FINAL.get(state) if separator else None
+
+
+_FINAL = {state.value: state for state in FINAL_STATES}
 
 
 @dataclass(frozen=True, slots=True)

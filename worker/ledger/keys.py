@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from worker.domain.lineage import State
 
@@ -32,7 +34,7 @@ class Keys:
 
     @property
     def keys(self) -> str:
-        """Hash: workflow version and fingerprint, a line each → the root of the newest lineage with both."""
+        """Hash: digest of a workflow version and a fingerprint → the root of the newest lineage with both."""
         return self._named("keys")
 
     @property
@@ -88,8 +90,12 @@ class Keys:
         return self._named(f"flight:{workflow}")
 
     def made_of(self, workflow: str) -> str:
-        """Index of a workflow's clones lately: root and attempt → when its call was recorded, in ms."""
+        """Index of a workflow's calls that may make a clone: root and attempt → when recorded, in ms."""
         return self._named(f"made:{workflow}")
+
+    def made_sums_of(self, workflow: str) -> str:
+        """Index of a workflow's clones made lately: how many there were ever → since when, in ms."""
+        return self._named(f"made_sums:{workflow}")
 
     def traffic_of(self, workflow: str) -> str:
         """Hash: five minutes → how many runs of the workflow ended in them."""
@@ -99,6 +105,11 @@ class Keys:
     def made(self) -> str:
         """The same as `made_of`, of all workflows."""
         return self._named("made")
+
+    @property
+    def made_sums(self) -> str:
+        """The same as `made_sums_of`, of all workflows."""
+        return self._named("made_sums")
 
     @property
     def traffic(self) -> str:
@@ -201,8 +212,14 @@ class Keys:
 
     @staticmethod
     def key(workflow_version_uuid: str, fingerprint: str) -> str:
-        """The field of a key in `keys`; "" where the payload is not known, for that tells nothing apart."""
-        return f"{workflow_version_uuid}\n{fingerprint}" if fingerprint else ""
+        """The field of a key in `keys`: 72 bits of a digest.
+
+        "" where the payload is not known, for that tells nothing apart.
+        """
+        if not fingerprint:
+            return ""
+        digest = blake2b(f"{workflow_version_uuid}\n{fingerprint}".encode(), digest_size=9).digest()
+        return urlsafe_b64encode(digest).decode()
 
     def _named(self, name: str) -> str:
         return f"{{{self.namespace}}}:{name}"

@@ -20,7 +20,7 @@ from worker.ledger.commits import Admission, Commits, Outcome, Rate
 from worker.ledger.connection import Connection
 from worker.ledger.errors import LedgerFormatError
 from worker.ledger.gate import Gate
-from worker.ledger.groups import Group
+from worker.ledger.groups import Group, final_state
 from worker.ledger.jobs import Jobs
 from worker.ledger.keys import Keys
 from worker.ledger.scripts import Call, run, run_all, script
@@ -215,10 +215,23 @@ class Ledger:
 
     async def ended_before(self, state: State, moment: datetime, limit: int) -> list[str]:
         """Return up to `limit` roots that are in a final state since before `moment`."""
-        roots: list[str] = await self.connection.command(
-            "ZRANGE", self.keys.state(state), "-inf", to_ms(moment), "BYSCORE", "LIMIT", 0, limit
+        indexes = await self.indexes(state)
+        of_each = max(1, limit // len(indexes))
+        found = await self._all(
+            [("ZRANGE", index, "-inf", to_ms(moment), "BYSCORE", "LIMIT", 0, of_each) for index in indexes]
         )
-        return roots
+        return [root for roots in found for root in roots][:limit]
+
+    async def indexes(self, *states: State) -> list[str]:
+        """Return the indexes of the lineages in those states: root → time.
+
+        What has ended is in the indexes of its groups, or where an older worker put it: in that of its state.
+        """
+        found = [self.keys.state(state) for state in states]
+        if any(state.is_final for state in states):
+            groups = await self.connection.command("HKEYS", self.keys.groups)
+            found += [self.keys.group(field) for field in groups if final_state(field) in states]
+        return found
 
     async def is_grouped(self) -> bool:
         """Return whether every lineage is in its group: not yet where an older worker wrote some of them."""
@@ -232,11 +245,7 @@ class Ledger:
             cursor, found = await self.connection.command(
                 "ZSCAN", self.keys.state(state), cursor, "COUNT", SCAN
             )
-            yield (
-                [str(each[0]) for each in found]
-                if found and isinstance(found[0], (list, tuple))
-                else found[::2]
-            )
+            yield [root for root, _ in pairs_in(found)]
             if int(cursor) == 0:
                 return
 
@@ -257,12 +266,13 @@ class Ledger:
                     self.keys.groups,
                     self.keys.group(Group.of(each).field),
                     self.keys.names,
+                    self.keys.state(each.state),
                 ],
                 [
                     *(each.version, each.root, Group.of(each).field, to_ms(each.since)),
                     *(each.workflow, each.workflow_name or each.workflow_uuid),
-                    records.dump(replace(each, version=each.version + 1), secrets.token_hex(6)),
-                    records.FORMAT,
+                    records.stored(replace(each, version=each.version + 1), secrets.token_urlsafe(6)),
+                    *(records.FORMAT, int(each.state.is_final)),
                 ],
             )
             for each in lineages
@@ -307,8 +317,14 @@ class Ledger:
 
     async def known_executions(self) -> list[str]:
         """Return a few executions that the API knew when seen last: the newest two of each state."""
-        found = await self._all([("ZRANGE", self.keys.state(state), -2, -1) for state in State])
-        return [member for members in found for member in members]
+        return [root for state in State for root in await self._newest(state, 2)]
+
+    async def _newest(self, state: State, count: int) -> list[str]:
+        found = await self._all(
+            [("ZRANGE", index, -count, -1, "WITHSCORES") for index in await self.indexes(state)]
+        )
+        pairs = [pair for answer in found for pair in pairs_in(answer)]
+        return [root for root, _ in sorted(pairs, key=lambda pair: pair[1])[-count:]]
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -342,6 +358,16 @@ class Ledger:
             if isinstance(answer, Exception):
                 raise self.connection.translated(answer)
         return answers
+
+
+def pairs_in(answer: Sequence[Any]) -> list[tuple[str, float]]:
+    """Return members and scores: an answer has pairs with RESP3, and is a flat list with RESP2."""
+    pairs = (
+        answer
+        if answer and isinstance(answer[0], (list, tuple))
+        else zip(answer[::2], answer[1::2], strict=True)
+    )
+    return [(str(member), float(score)) for member, score in pairs]
 
 
 def _load(root: str, text: str) -> Lineage | LedgerFormatError:

@@ -173,7 +173,7 @@ def _snapshot(answers: Mapping[str, Any]) -> Snapshot:
         now=now,
         format=int(written_as) if written_as else None,
         started_at=from_ms(int(started)) if started else None,
-        states={state: answers[f"in {state}"] for state in State},
+        states={state: answers[f"in {state}"] + int(found["groups"].get(state, 0)) for state in State},
         due={s: _due(answers[f"due {s}"], first_score(answers[f"first {s}"]), now) for s in WORKED_OFF},
         held_for=max(timedelta(0), now - held) if held else None,
         waiting=answers["waiting"],

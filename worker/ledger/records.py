@@ -1,7 +1,7 @@
 """How a lineage is written down: one JSON object, times in ms, what is empty left out.
 
 The keys are part of the public face (`docs/ledger.md`): others read them. A worker reads every format up
-to its own and refuses newer ones.
+to its own and refuses newer ones. What has ended is stored packed (`ledger.packing`).
 """
 
 from __future__ import annotations
@@ -14,18 +14,41 @@ from worker.domain.failures import Signature
 from worker.domain.lineage import Attempt, Ending, Intent, Lineage, Order, State, Wish
 from worker.ledger.clock import from_ms, to_ms, whole_ms
 from worker.ledger.errors import LedgerFormatError
+from worker.ledger.packing import pack, unpack
 
 FORMAT = 3
 """2 added what is known of the failure (`failed_as`, `strikes`), `joined` attempts, and the index of what is
-in flight; 3 adds `order`, and the index of groups. A worker that does not keep an index must not write beside
-one that does."""
+in flight; 3 adds `order`, the index of groups, and packs records of what has ended. A worker that does not
+keep an index must not write beside one that does."""
+_HEAD = ("format", "version", "token")
+"""What the scripts look at: never packed."""
+_MOMENTS = frozenset(
+    {"since", "seen_at", "last_failed_at", "failure_stamp", "due_at", "missing_since", "struck_since"}
+    | {"submitted_at", "accepted_at", "ended_at", "at", "lease_until"}
+)
+"""Packed as milliseconds after `root_failed_at`: most of them are soon after, and then short."""
+
+
+def stored(lineage: Lineage, write_token: str) -> str:
+    """Return the record as it is stored: what `dump` returns, packed where the lineage has ended."""
+    record = _record(lineage, write_token)
+    if not lineage.state.is_final:
+        return _compact(record)
+    head = {name: record.pop(name) for name in _HEAD}
+    at = record["root_failed_at"]
+    body = _moved(_without_blanks(record), -at) | {"root_failed_at": at}
+    return _compact(head | {"packed": pack(_compact(body))})
 
 
 def dump(lineage: Lineage, write_token: str) -> str:
-    """Return the record; `write_token` names the write, so that a re-sent one recognises itself."""
+    """Return the record as others see it; `write_token` names the write, so that it recognises itself."""
+    return _compact(_record(lineage, write_token))
+
+
+def _record(lineage: Lineage, write_token: str) -> dict[str, Any]:
     intent, ending, order = lineage.intent, lineage.ended_before, lineage.order
     retried = [lineage.root, *(attempt.clone for attempt in lineage.attempts)]
-    record = {
+    return {
         "format": FORMAT,
         "version": lineage.version,
         "token": write_token,
@@ -68,7 +91,6 @@ def dump(lineage: Lineage, write_token: str) -> str:
             **({"doubted": True} if intent.doubted else {}),
         },
     }
-    return _compact(record)
 
 
 def load(root: str, raw: str | bytes) -> Lineage:
@@ -85,11 +107,28 @@ def load(root: str, raw: str | bytes) -> Lineage:
                 f"lineage {root}: its record has format {written_as}, this worker knows up to {FORMAT}; "
                 "it is left to workers of the newer version"
             )
-        return _load(root, record)
+        return _load(root, _unpacked(record) if "packed" in record else record)
     except (KeyError, TypeError, ValueError, OverflowError) as exc:
         raise LedgerFormatError(
             f"lineage {root}: its record cannot be read ({type(exc).__name__}); it is left as it is"
         ) from exc
+
+
+def _unpacked(record: dict[str, Any]) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(unpack(record["packed"]))
+    first = body["root_failed_at"]
+    return {**_moved(body, first), "root_failed_at": first, **record}
+
+
+def _moved(written: Any, by_ms: int) -> Any:
+    """Return what is written with every moment in it that much later."""
+    if isinstance(written, list):
+        return [_moved(each, by_ms) for each in written]
+    if not isinstance(written, dict):
+        return written
+    return {
+        name: value + by_ms if name in _MOMENTS else _moved(value, by_ms) for name, value in written.items()
+    }
 
 
 def _load(root: str, record: dict[str, Any]) -> Lineage:

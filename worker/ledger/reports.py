@@ -96,6 +96,7 @@ class Reports:
             ("HGETALL", keys.breakers),
             ("ZCARD", keys.waiting),
             ("HGETALL", keys.busy),
+            ("HMGET", keys.groups, *State),
         ]
         answers = await connection.pipelined(commands)
         for answer in answers:
@@ -108,14 +109,19 @@ class Reports:
             raise LedgerFormatError(f"the ledger's summary cannot be read ({type(error).__name__})") from None
 
     def _summary(self, mark: float, answers: list[Any]) -> Summary:
-        *counts, time, counters, first_due, ticks, gate, started, tracked, breakers, waiting, busy = answers
+        *counts, time, counters, first_due, ticks, gate, started, tracked, breakers, waiting, busy, groups = (
+            answers
+        )
         self._ledger.clock.hear(mark, int(time[0]) * 1000 + int(time[1]) // 1000)
         now = self._ledger.clock.now()
         done = {job: read_tick(text) for job, text in sorted(as_mapping(ticks).items())}
         under_way = [from_ms(int(at)) for at in as_mapping(busy).values()]
         return Summary(
             now=now,
-            states=dict(zip(State, counts, strict=True)),
+            states={
+                state: count + int(ended or 0)
+                for state, count, ended in zip(State, counts, groups, strict=True)
+            },
             counters={name: int(count) for name, count in sorted(as_mapping(counters).items())},
             next_due=first_score(first_due),
             ticks=done,
@@ -140,12 +146,12 @@ class Reports:
         return found
 
     async def lineages(self, states: tuple[State, ...] = tuple(State)) -> AsyncIterator[Lineage]:
-        """Return the lineages of those states, newest first within each, page by page.
+        """Return the lineages of those states, page by page, the newest first of those that are alike.
 
         Those that cannot be read are passed over; `find` says why.
         """
-        for state in states:
-            index, start = self._ledger.keys.state(state), 0
+        for state, index in [(each, index) for each in states for index in await self._ledger.indexes(each)]:
+            start = 0
             while roots := await self._ledger.connection.command(
                 "ZRANGE", index, start, start + PAGE - 1, "REV"
             ):

@@ -25,6 +25,9 @@ from worker.ledger.keys import Keys
 from worker.ledger.scripts import Call, run, run_all, script
 
 MOST_RUNS = 200
+SPAN = timedelta(minutes=1)
+SPAN_OF_ALL = timedelta(seconds=5)
+"""So long are the spans at whose beginnings clones are summed up (`lua/prelude.lua`)."""
 REMEMBER_COMPLETED = timedelta(hours=1)
 """How long a completed run is remembered to be counted once; one that is noticed later is not counted at
 all."""
@@ -122,12 +125,12 @@ class Workflows:
             return {}
         keys = self._keys
         now = self._clock.now()
-        since, lately = to_ms(now - window), to_ms(now - PACE_WINDOW)
+        of_all = (keys.made, keys.made_sums, SPAN_OF_ALL)
         commands: list[tuple[Any, ...]] = [
             ("HMGET", keys.breakers, *names),
             ("HGETALL", keys.traffic),
-            ("ZCOUNT", keys.made, since, "+inf"),
-            ("ZCOUNT", keys.made, lately, "+inf"),
+            *_count_made(*of_all, now - window),
+            *_count_made(*of_all, now - PACE_WINDOW),
             ("HGET", keys.job(SURVEY), "memory"),
             *(("ZCARD", keys.state(state)) for state in FLYING_STATES),
         ]
@@ -135,23 +138,24 @@ class Workflows:
             commands += [
                 ("ZRANGE", keys.runs(name), -MOST_RUNS, -1, "WITHSCORES"),
                 ("HGETALL", keys.traffic_of(name)),
-                ("ZCOUNT", keys.made_of(name), since, "+inf"),
+                *_count_made(keys.made_of(name), keys.made_sums_of(name), SPAN, now - window),
                 ("ZCARD", keys.flight(name)),
                 ("ZCOUNT", keys.flight(name), to_ms(now - (pauses or {}).get(name, window)), "+inf"),
                 ("ZRANGE", keys.lengths(name), 0, -1),
             ]
-        breakers, traffic, all_made, made_lately, surveyed, *rest = await self._all(commands)
+        breakers, traffic, *counts, surveyed = (answers := await self._all(commands))[:9]
+        all_made, made_lately, rest = _made(counts[:3]), _made(counts[3:]), answers[9:]
         surveyed_at = _surveyed_at(surveyed, now)
         in_flight, of_each = sum(rest[: len(FLYING_STATES)]), rest[len(FLYING_STATES) :]
         all_runs, busiest = _traffic(traffic, now - window)
         found = {}
         for position, name in enumerate(names):
-            runs, own_traffic, made, flying, trying, lengths = of_each[position * 6 : position * 6 + 6]
+            runs, own_traffic, *counts, flying, trying, lengths = of_each[position * 8 : position * 8 + 8]
             usage = Usage(
                 runs=_traffic(own_traffic, now - window)[0],
                 all_runs=all_runs,
                 busiest=busiest,
-                made=made,
+                made=_made(counts),
                 all_made=all_made,
                 made_lately=made_lately,
                 in_flight=flying,
@@ -355,6 +359,20 @@ def _surveyed_at(memory: str | None, now: datetime) -> datetime | None:
 
 def _moment(milliseconds: int | None) -> datetime | None:
     return None if milliseconds is None else from_ms(milliseconds)
+
+
+def _count_made(in_doubt: str, sums: str, span: timedelta, since: datetime) -> list[tuple[Any, ...]]:
+    """Return the commands from whose answers `_made` counts clones, as `lua/prelude.lua` does."""
+    return [
+        ("ZCOUNT", in_doubt, to_ms(since), "+inf"),
+        ("ZRANGE", sums, -1, -1),
+        ("ZRANGE", sums, to_ms(since - span), "-inf", "BYSCORE", "REV", "LIMIT", 0, 1),
+    ]
+
+
+def _made(answers: Sequence[Any]) -> int:
+    in_doubt, newest, before = answers
+    return int(in_doubt) + sum(map(int, newest)) - sum(map(int, before))
 
 
 def _traffic(answer: object, since: datetime) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,6 +19,10 @@ moments = st.integers(0, 4_000_000_000_000).map(from_ms)
 durations = st.integers(0, 10**11).map(lambda ms: timedelta(milliseconds=ms))
 words = st.text(max_size=20)
 names = st.text(min_size=1, max_size=20)
+PACKED_ONCE = (
+    '{"format":3,"version":4,"token":"w","packed":"tHvA6Mg|53#K$z0rE7>9;V>qOI4t4=iZb(y6cS5IGV+Un1qsMy7-<1'
+    'a>*lBFf>Hoc3B%mT*v!n>(h}@^L>d8e(UXM%MyfEtkto14*cXUM0GVlkkvza+s0jotM065?C?}i-pw?p~gjxU"}'
+)
 
 
 @st.composite
@@ -73,6 +78,32 @@ def test_what_is_written_is_read_back(lineage: Lineage) -> None:
     """Nothing is lost between the domain and the record, whatever the text."""
     again = records.load(lineage.root, records.dump(lineage, "w"))
     assert again == lineage
+
+
+@given(lineages())
+def test_what_is_stored_is_read_back(lineage: Lineage) -> None:
+    """Packed or not: what has ended is, and nobody who reads it notices."""
+    text = records.stored(lineage, "w")
+    assert records.load(lineage.root, text) == lineage
+    record = json.loads(text)
+    assert ("packed" in record) == lineage.state.is_final
+    assert (record["format"], record["version"], record["token"]) == (records.FORMAT, lineage.version, "w")
+
+
+def test_what_was_packed_once_can_be_read_for_ever() -> None:
+    """By a version whose words and fields are others, too: this text is never to be changed."""
+    lineage = records.load("root", PACKED_ONCE)
+    assert (lineage.state, lineage.reason, lineage.made) == (State.RECOVERED, "completed", 1)
+    assert lineage.newest.ended_at == from_ms(1772366410000)
+    assert lineage.root_failed_at == from_ms(1772366399000)
+
+
+@pytest.mark.parametrize("cut", [lambda packed: packed[:-5], lambda packed: packed[5:], lambda _: "~~~~~"])
+def test_a_packed_record_that_is_damaged_is_left_alone(cut: Callable[[str], str]) -> None:
+    """It is one line in the log, like any damaged record."""
+    record = json.loads(PACKED_ONCE)
+    with pytest.raises(LedgerFormatError, match="lineage root"):
+        records.load("root", json.dumps(record | {"packed": cut(record["packed"])}))
 
 
 def test_a_newer_format_is_refused_and_left_alone() -> None:

@@ -7,26 +7,29 @@
 -- KEYS[1] the lineage's record            KEYS[5] stream of events
 -- KEYS[2] index of the state it leaves    KEYS[6] hash of counters
 -- KEYS[3] index of the state it enters    KEYS[7] hash of the gate
+--         (what has ended is in the index of its group only)
 -- KEYS[4] hash: clone -> root             KEYS[8] record that the claimed clone would have as a root
 -- KEYS[9] hash of facts about this ledger
 -- KEYS[10] index of lineages of its workflow in flight
--- KEYS[11] index of clones made, of its workflow; KEYS[12] of all
+-- KEYS[11] index of calls that make a clone, as far as is known, of its workflow; KEYS[12] of all
 -- KEYS[13] index of its workflow's runs that ended
 -- KEYS[14] hash of five minutes -> runs that ended, of its workflow; KEYS[15] of all
 -- KEYS[16] index of lineages that wait for their workflow
 -- KEYS[17] hash of breakers               KEYS[18] hash of the token bucket
 -- KEYS[19], KEYS[20], KEYS[21] indexes of the states in which a clone may be under way
--- KEYS[22] hash: workflow version and fingerprint -> root
--- KEYS[23] hash: group -> lineages in it  KEYS[24], KEYS[25] index of the group it leaves, and enters
+-- KEYS[22] hash: key (workflow version and fingerprint) -> root
+-- KEYS[23] hash: group, or final state -> lineages in it; KEYS[24], KEYS[25] index of the group it leaves, and enters
 -- KEYS[26] hash: workflow -> name         KEYS[27] hash of verdicts ever given
 -- KEYS[28] hash of what became of clones in this hour
+-- KEYS[29] sums of clones made, of its workflow; KEYS[30] of all
 -- ARGV[1] version expected; 0 = there must be no record yet
 -- ARGV[2] token of this write             ARGV[3] the new record, JSON with `version` and `token`
--- ARGV[4] root                            ARGV[5] score in the new index, ms
+-- ARGV[4] root                            ARGV[5] score in the new index, ms; "" = it has ended
 -- ARGV[6] clone to claim, or ""           ARGV[7] limits of an intent, JSON (see `admit`), or ""
 -- ARGV[8] longest stream kept             ARGV[9] first start that the caller knows, ms, or ""
 -- ARGV[10] "+" the lineage enters flight, "-" it leaves it, "" neither
--- ARGV[11] member of the indexes of clones made, or ""; ARGV[12] "+" one is about to be made, "-" none was, or ""
+-- ARGV[11] member of KEYS[11] and KEYS[12]; ARGV[12] "+" a clone is about to be made, "-" none was, "=" it was, "!" it
+--          was although it was thought that none was, or ""
 -- ARGV[13] member of the index of runs for a run that ended, or ""; ARGV[14] when it ended, ms
 -- ARGV[15] "1" = it counts as traffic     ARGV[16] member of the index of waiting lineages, or ""
 -- ARGV[17] "+" it waits, "-" it no longer does, or ""
@@ -64,15 +67,16 @@ local function admit(limits)
   local function all_in_flight()
     return redis.call('ZCARD', KEYS[19]) + redis.call('ZCARD', KEYS[20]) + redis.call('ZCARD', KEYS[21])
   end
-  local function made(key, within) return redis.call('ZCOUNT', key, now - within, '+inf') end
+  local function all_made(within) return count_made(KEYS[12], KEYS[30], SPAN_OF_ALL_MS, within) end
   local function trying() return redis.call('ZCOUNT', KEYS[10], now - limits.longest_pause, '+inf') end
   if reached(limits.places, trying) or reached(limits.in_flight, in_flight) then return 'limited' end
   if reached(limits.all_in_flight, all_in_flight) then return 'limited' end
-  if limits.window and made(KEYS[11], limits.window) >= limits.floor then
-    if reached(limits.made, function() return made(KEYS[11], limits.window) end) then return 'limited' end
-    if reached(limits.all_made, function() return made(KEYS[12], limits.window) end) then return 'limited' end
+  local made = limits.window and count_made(KEYS[11], KEYS[29], SPAN_MS, limits.window)
+  if made and made >= limits.floor then
+    if reached(limits.made, function() return made end) then return 'limited' end
+    if reached(limits.all_made, function() return all_made(limits.window) end) then return 'limited' end
   end
-  if reached(limits.made_lately, function() return made(KEYS[12], limits.pace_window) end) then return 'limited' end
+  if reached(limits.made_lately, function() return all_made(limits.pace_window) end) then return 'limited' end
   if limits.rate and not take_token(KEYS[18], limits.rate, limits.burst) then return 'paced' end
   return nil
 end
@@ -89,8 +93,9 @@ if ARGV[6] ~= '' then
 end
 
 redis.call('SET', KEYS[1], ARGV[3])
-if KEYS[2] ~= KEYS[3] then redis.call('ZREM', KEYS[2], ARGV[4]) end
-redis.call('ZADD', KEYS[3], ARGV[5], ARGV[4])
+local ended = ARGV[5] == ''
+if ended or KEYS[2] ~= KEYS[3] then redis.call('ZREM', KEYS[2], ARGV[4]) end
+if not ended then redis.call('ZADD', KEYS[3], ARGV[5], ARGV[4]) end
 
 if ARGV[10] == '+' then redis.call('ZADD', KEYS[10], now, ARGV[4]) end
 if ARGV[10] == '-' then redis.call('ZREM', KEYS[10], ARGV[4]) end
@@ -99,9 +104,14 @@ if ARGV[12] == '+' then
     redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now - KEEP_MADE_MS)
     redis.call('ZADD', KEYS[i], now, ARGV[11])
   end
-elseif ARGV[12] == '-' then
-  redis.call('ZREM', KEYS[11], ARGV[11])
+elseif ARGV[12] ~= '' then
+  -- What a person ordered is in no index, and is not counted.
+  local counted = redis.call('ZREM', KEYS[11], ARGV[11]) == 1
   redis.call('ZREM', KEYS[12], ARGV[11])
+  if ARGV[12] == '!' or (ARGV[12] == '=' and counted) then
+    add_made(KEYS[29], SPAN_MS)
+    add_made(KEYS[30], SPAN_OF_ALL_MS)
+  end
 end
 if ARGV[13] ~= '' then
   local counts = ARGV[15] == '1'

@@ -3,7 +3,7 @@
 --
 -- KEYS[1] the lineage's record   KEYS[2] index of its state   KEYS[3] hash: clone -> root
 -- KEYS[4] set of undated executions that were dealt with
--- KEYS[5] hash: workflow version and fingerprint -> root
+-- KEYS[5] hash: key (workflow version and fingerprint) -> root
 -- ARGV[1] version expected   ARGV[2] root   ARGV[3] "1" = remember its executions by name
 -- KEYS[6] hash: group -> lineages in it   KEYS[7] index of its group
 -- ARGV[4] field of its key in KEYS[5], or ""   ARGV[5] its group   ARGV[6..] its clones

@@ -58,12 +58,20 @@ local function close_until_probed(key, kind, reason, detail, shortest, longest)
   redis.call('HSET', key, 'probe_at', now + pause, 'pause', pause, 'closings', closings + 1)
 end
 
+-- What has ended is counted by its state as well: it is in the index of its group only.
+local ENDED = {recovered = true, exhausted = true, rejected = true, cancelled = true}
+
+local function count_group(counts, group, by)
+  local state = string.match(group, '^%l+')
+  for _, field in ipairs(ENDED[state] and {group, state} or {group}) do
+    if redis.call('HINCRBY', counts, field, by) <= 0 then redis.call('HDEL', counts, field) end
+  end
+end
+
 -- Move a lineage from one group to another ("" = none), and keep the counts of both in step with their indexes.
 local function move_group(counts, from_index, to_index, from, to, root, since)
-  if from ~= '' and from ~= to and redis.call('ZREM', from_index, root) == 1 then
-    if redis.call('HINCRBY', counts, from, -1) <= 0 then redis.call('HDEL', counts, from) end
-  end
-  if to ~= '' and redis.call('ZADD', to_index, since, root) == 1 then redis.call('HINCRBY', counts, to, 1) end
+  if from ~= '' and from ~= to and redis.call('ZREM', from_index, root) == 1 then count_group(counts, from, -1) end
+  if to ~= '' and redis.call('ZADD', to_index, since, root) == 1 then count_group(counts, to, 1) end
 end
 
 -- Five minutes: runs are counted by them.
@@ -73,6 +81,34 @@ local KEEP_MADE_MS = 86400000
 -- Newest runs of a workflow by which its breaker is judged.
 local MOST_RUNS = 200
 local KEEP_RUNS_MS = 86400000
+
+-- Clones that are known to be made are summed up: an index of how many there were ever (member), by the beginning of
+-- the span (score) in which that was so. A million of them take no more than the spans of a day.
+local SPAN_MS = 60000
+-- Of all workflows: by these the pace of five minutes is kept.
+local SPAN_OF_ALL_MS = 5000
+
+-- Count one clone more.
+local function add_made(sums, span_ms)
+  local newest = redis.call('ZREVRANGE', sums, 0, 0, 'WITHSCORES')
+  local began = now
+  if newest[1] and now - tonumber(newest[2]) < span_ms then
+    began = newest[2]
+    redis.call('ZREM', sums, newest[1])
+  else
+    -- The newest of those that are too old stays: what came after it is counted from it.
+    local old = redis.call('ZCOUNT', sums, '-inf', now - KEEP_MADE_MS - span_ms)
+    if old > 1 then redis.call('ZREMRANGEBYRANK', sums, 0, old - 2) end
+  end
+  redis.call('ZADD', sums, began, tonumber(newest[1] or 0) + 1)
+end
+
+-- Return how many clones were made, or may be, within the last `within` ms; up to a span more.
+local function count_made(in_doubt, sums, span_ms, within)
+  local newest = redis.call('ZREVRANGE', sums, 0, 0)
+  local before = redis.call('ZREVRANGEBYSCORE', sums, now - within - span_ms, '-inf', 'LIMIT', 0, 1)
+  return redis.call('ZCOUNT', in_doubt, now - within, '+inf') + (newest[1] or 0) - (before[1] or 0)
+end
 
 -- Remember how a run ended and, where hashes are given, count it as traffic; once, however often it is told.
 local function note_run(runs, traffic, all_traffic, member, ended_at)
