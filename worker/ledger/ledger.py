@@ -10,10 +10,9 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from worker.domain.lineage import DOUBTFUL_STATES, Lineage, State
-from worker.domain.transitions import Change
 from worker.ledger import records
 from worker.ledger.clock import ServerClock, from_ms, to_ms, whole_ms
 from worker.ledger.commits import Admission, Commits, Outcome, Rate
@@ -25,6 +24,9 @@ from worker.ledger.jobs import Jobs
 from worker.ledger.keys import Keys
 from worker.ledger.scripts import Call, run, run_all, script
 from worker.ledger.workflows import Workflows
+
+if TYPE_CHECKING:
+    from worker.domain.transitions import Change
 
 SCAN = 500
 """Members of an index asked for at once."""
