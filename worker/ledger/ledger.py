@@ -20,7 +20,7 @@ from worker.ledger.connection import Connection
 from worker.ledger.errors import LedgerFormatError
 from worker.ledger.gate import Gate
 from worker.ledger.groups import Group
-from worker.ledger.jobs import Jobs
+from worker.ledger.jobs import Jobs, Turn
 from worker.ledger.keys import Keys
 from worker.ledger.scripts import Call, run, run_all, script
 from worker.ledger.workflows import Workflows
@@ -137,6 +137,19 @@ class Ledger:
             if root or is_root or known:
                 owners[uuid] = root or uuid
         return owners
+
+    async def strangers(self, turn: Turn, uuids: Sequence[str]) -> tuple[list[str], bool]:
+        """Return which executions belong to no lineage, and whether the turn goes on: see `Jobs.extend`.
+
+        One round trip that writes nothing, for whoever reads long lists of what is known.
+        """
+        mark = self.clock.mark()
+        keys = [self.keys.job(turn.job), self.keys.gate, self.keys.clones, self.keys.undated]
+        keys += map(self.keys.lineage, uuids)
+        call = Call(script("strangers"), keys, [turn.token, int(turn.calls_api), *uuids])
+        now_ms, goes_on, places = await run(self.connection, call)
+        self.clock.hear(mark, now_ms)
+        return [uuids[place] for place in places], bool(goes_on)
 
     async def roots_by_key(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """Return the newest lineage's root of each key (workflow version, fingerprint), in one round trip."""
