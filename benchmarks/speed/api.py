@@ -133,9 +133,7 @@ def _http(status: int, body: bytes) -> bytes:
 async def _serve(latency_s: float) -> None:
     tally = Tally(executions=set())
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: _Connection(tally, latency_s), "127.0.0.1", 0, backlog=1000
-    )
+    server = await loop.create_server(lambda: _Connection(tally, latency_s), "127.0.0.1", 0, backlog=1000)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 
@@ -168,7 +166,9 @@ def api(latency_s: float = 0.0) -> Iterator[Api]:
 def main() -> None:
     """Serve until killed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.api")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds before a retry call is answered (0)")
+    parser.add_argument(
+        "--latency", type=float, default=0.0, help="seconds before a retry call is answered (0)"
+    )
     asyncio.run(_serve(parser.parse_args().latency))
 
 

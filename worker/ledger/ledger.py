@@ -28,6 +28,8 @@ from worker.ledger.workflows import Workflows
 if TYPE_CHECKING:
     from worker.domain.transitions import Change
 
+PART = 1000
+"""Executions that one call of a script is handed: Lua cannot spread out many more."""
 SCAN = 500
 """Members of an index asked for at once."""
 
@@ -143,13 +145,27 @@ class Ledger:
 
         One round trip that writes nothing, for whoever reads long lists of what is known.
         """
+        fixed = [self.keys.job(turn.job), self.keys.gate, self.keys.clones, self.keys.undated]
+        parts = [uuids[start : start + PART] for start in range(0, len(uuids), PART)] or [()]
+        calls = [
+            Call(
+                script("strangers"),
+                [*fixed, *map(self.keys.lineage, part)],
+                [turn.token, int(turn.calls_api), *part],
+            )
+            for part in parts
+        ]
         mark = self.clock.mark()
-        keys = [self.keys.job(turn.job), self.keys.gate, self.keys.clones, self.keys.undated]
-        keys += map(self.keys.lineage, uuids)
-        call = Call(script("strangers"), keys, [turn.token, int(turn.calls_api), *uuids])
-        now_ms, goes_on, places = await run(self.connection, call)
-        self.clock.hear(mark, now_ms)
-        return [uuids[place] for place in places], bool(goes_on)
+        answers = await run_all(self.connection, calls)
+        found, goes_on = list[str](), True
+        for part, answer in zip(parts, answers, strict=True):
+            if isinstance(answer, Exception):
+                raise answer
+            now_ms, may, places = answer
+            self.clock.hear(mark, now_ms)
+            found += [part[place] for place in places]
+            goes_on = goes_on and bool(may)
+        return found, goes_on
 
     async def roots_by_key(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """Return the newest lineage's root of each key (workflow version, fingerprint), in one round trip."""
