@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.speed.api import api
 from benchmarks.speed.figures import Figure
-from tests.support.daemons import Daemons, daemons, wait_until
+from tests.support.daemons import Daemons, wait_until
 from tests.support.redis_server import redis_server
 
 WARM_UP_S = 12.0
@@ -32,7 +32,8 @@ def measure(runs: int) -> Iterator[Figure]:
             "REDIS_URL": f"redis://127.0.0.1:{server.port}/0",
             "TMPDIR": directory,
         }
-        with daemons(Path(directory), **settings) as processes:
+        processes = Daemons(settings, Path(directory))  # without the haste of tests
+        try:
             for role in ROLES:
                 processes.start(role)
             wait_until(lambda: len(_tree(processes, "worker")) > 2, "the pool runs")
@@ -47,6 +48,9 @@ def measure(runs: int) -> Iterator[Figure]:
                 shares.append(sum(parts.values()))
                 sizes.append(sum(_memory_mb(pid) for role in ROLES for pid in _tree(processes, role)))
             assert processes.events("list_read"), processes.text()
+        finally:
+            for each in processes.all:
+                each.stop()
     told = ", ".join(f"{each} {share:.2f}" for each, share in parts.items())
     yield Figure("idle: share of one core", tuple(shares), "%", at_most=1, detail=f"{told}; {WINDOW_S:.0f} s each")
     yield Figure(
