@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, SecretStr
@@ -47,12 +47,14 @@ from config.kinds import (
     Window,
 )
 from config.redaction import url_secrets
-from worker.domain.alerts import Rules as AlertRules
 from worker.domain.breaker import Rule as BreakerRule
 from worker.domain.budget import Limits, WorkflowLimits
 from worker.domain.calendar import UTC_ZONE, Calendar
 from worker.domain.logs import LogRule
 from worker.domain.policy import Backoff, Jitter, Policy, PolicyBook, PolicyEntry
+
+if TYPE_CHECKING:
+    from worker.domain.alerts import Rules as AlertRules
 
 VARIABLE_NAMES = {"broker_url": "CELERY_BROKER_URL"}
 
@@ -60,7 +62,8 @@ VARIABLE_NAMES = {"broker_url": "CELERY_BROKER_URL"}
 class Group(BaseModel):
     """Variables that share a prefix."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    # Built with the whole: a validator of its own for each group would double the time to start.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     prefix: ClassVar[str]
     title: ClassVar[str]
@@ -598,6 +601,8 @@ class Settings(BaseSettings):
     @property
     def alert_rules(self) -> AlertRules:
         """What is said to people, and when."""
+        from worker.domain.alerts import Rules as AlertRules
+
         unread_after = max(self.alert.gate_after, 5 * self.discovery.interval)
         return AlertRules(
             window=self.alert.window,

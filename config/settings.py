@@ -20,12 +20,12 @@ from config.catalog import BY_PATH, REQUIRED, VARIABLES, Row, rows
 from config.checks import got_from, not_set, together
 from config.durations import LONGEST
 from config.kinds import NOT_THIS
-from config.policies import PolicyFile, read_policy_file
 from config.problems import Problem, SettingsError
 from config.redaction import Redactor, url_secrets
 from config.schema import Settings
 from config.sources import Gathered, gather
-from worker.domain.policy import Policy
+from worker.domain.logs import LogRule
+from worker.domain.policy import Policy, PolicyEntry
 
 __all__ = ["Problem", "Row", "Settings", "SettingsError", "load_settings", "rows"]
 
@@ -58,14 +58,18 @@ def load_settings(
     if require_api:
         problems += [not_set(name) for name in REQUIRED if name not in gathered.values.keys() | wrong]
     problems += together(settings, wrong, got)
-    file = PolicyFile((), (), [])
+    entries: tuple[PolicyEntry, ...] = ()
+    log_rules: tuple[LogRule, ...] = ()
     if settings.retry.policy_file:
+        from config.policies import read_policy_file  # brings RE2 and a parser along
+
         file = read_policy_file(settings.retry.policy_file, _to_inherit(settings, wrong))
+        entries, log_rules = file.entries, file.log_rules
         problems += file.problems
     if problems:
         # Raised outside every `except`, so that no error that holds a raw value hangs on to this one.
         raise SettingsError(_in_order(problems, redact))
-    return _completed(settings, file)
+    return _completed(settings, entries, log_rules)
 
 
 def _validate(gathered: Gathered, got: Callable[[str], str]) -> tuple[Settings, list[Problem]]:
@@ -108,10 +112,12 @@ def _to_inherit(settings: Settings, wrong: set[str]) -> Policy:
     return settings.policy
 
 
-def _completed(settings: Settings, file: PolicyFile) -> Settings:
+def _completed(
+    settings: Settings, entries: tuple[PolicyEntry, ...], log_rules: tuple[LogRule, ...]
+) -> Settings:
     """Return the settings with what the policy file says and the broker's default."""
     broker = settings.broker_url.get_secret_value() or _broker_for(settings.redis_url.get_secret_value())
-    retry = settings.retry.model_copy(update={"entries": file.entries, "log_rules": file.log_rules})
+    retry = settings.retry.model_copy(update={"entries": entries, "log_rules": log_rules})
     return settings.model_copy(update={"retry": retry, "broker_url": SecretStr(broker)})
 
 

@@ -6,6 +6,7 @@ an outage the queue holds a few ticks, not thousands.
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 from datetime import UTC, datetime, timedelta
@@ -143,6 +144,12 @@ def _set_up_logging(**_: object) -> None:
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]  # Celery has no types
 def _stop_starting_work(**_: object) -> None:
     runtime.stopping.value = 1
+
+
+@signals.worker_before_create_process.connect  # type: ignore[untyped-decorator]  # Celery has no types
+def _share_memory(**_: object) -> None:
+    """Let pool processes go on sharing what the parent has loaded: a collector writes to all it looks at."""
+    gc.freeze()
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]  # Celery has no types

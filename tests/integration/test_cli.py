@@ -261,17 +261,34 @@ def test_check_names_what_is_wrong_and_the_cure() -> None:
     assert "canary" not in done.stdout
 
 
-def test_help_starts_without_the_heavy_libraries() -> None:
-    """`--help` and completion must not wait for Celery."""
-    code = (
-        "import sys; from worker.cli.app import run; run(['--help']); "
-        "print([m for m in ('celery', 'httpx', 'pydantic', 'redis', 'rich') if m in sys.modules])"
-    )
+@pytest.mark.parametrize(
+    ("command", "heavy"),
+    [
+        ("--help", {"celery", "httpx", "pydantic", "redis", "rich", "asyncio"}),
+        (
+            "status",
+            {"celery", "kombu", "httpx", "structlog", "re2", "tomllib", "opentelemetry.metrics"}
+            | {"worker.domain.alerts", "worker.domain.transitions", "worker.engine", "worker.kinetic"},
+        ),
+    ],
+)
+def test_commands_end_without_the_heavy_libraries(
+    redis_url: str, namespace: str, command: str, heavy: set[str]
+) -> None:
+    """What a short command does not need it does not import, from its start to its end."""
+    code = f"import sys; from worker.cli.app import run; run(['{command}']); print(); print(*sys.modules)"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", code],
+        env=clean | {"REDIS_URL": redis_url, "LEDGER_NAMESPACE": namespace},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
     )
-    assert done.stdout.splitlines()[-1] == "[]"
-    assert "Exit codes" in done.stdout
+    *shown, modules = done.stdout.splitlines()
+    assert heavy & set(modules.split()) == set()
+    assert any(("Exit codes" if command == "--help" else "scheduled") in line for line in shown)
 
 
 def children_of(marker: str) -> set[int]:

@@ -17,8 +17,12 @@ def main() -> None:
         code = answer(sys.argv[2:])
         if code is not None:
             sys.exit(code)
-    if not LASTING.intersection(sys.argv[1:2]):
+    is_short = not LASTING.intersection(sys.argv[1:2])
+    if is_short:
         gc.set_threshold(100_000, 50, 50)  # a tenth of a short command's time went into finding nothing
     from worker.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if is_short:
+        gc.freeze()  # else the interpreter looks through all that was imported before it ends, several times
+    sys.exit(code)

@@ -19,6 +19,8 @@ EARLIEST_BELIEVABLE = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST_BELIEVABLE_AHEAD = timedelta(days=1)
 """How far ahead of now a date may be before it is taken for nonsense instead of clock skew."""
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
+
 
 class Status(StrEnum):
     """The life cycle as the API names it. A status we have never heard of reads as `UNKNOWN`."""
@@ -132,7 +134,7 @@ def fingerprint_of(payload: Any) -> str:
     if payload is None or payload in ({}, [], ""):
         return ""
     try:
-        text = json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
+        text = _CANONICAL.encode(payload)
     except (RecursionError, TypeError, ValueError):
         return ""
     return hashlib.sha256(text.encode()).hexdigest()[:22]

@@ -38,12 +38,16 @@ def clean_text(value: object, limit: int) -> str:
     if not isinstance(value, str) or limit < 1:
         return ""
     head = value[: limit * _READ_AHEAD]
-    text = "".join(
-        " " if char.isspace() else char
-        for char in _TERMINAL_SEQUENCE.sub("", head)
-        if char.isspace() or unicodedata.category(char) not in _DROPPED
-    )
-    text = " ".join(text.split())
+    # Printable text holds nothing of what is removed, and no white space but blanks. Almost all is printable.
+    text = " ".join((head if head.isprintable() else _printable(head)).split())
     if len(text) > limit or len(value) > len(head):
         return text[: limit - 1].rstrip() + "…"
     return text
+
+
+def _printable(text: str) -> str:
+    return "".join(
+        " " if char.isspace() else char
+        for char in _TERMINAL_SEQUENCE.sub("", text)
+        if char.isspace() or unicodedata.category(char) not in _DROPPED
+    )

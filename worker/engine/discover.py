@@ -196,29 +196,37 @@ async def _read(ctx: Context, turn: Turn, walk: _Walk) -> bool:
     async for page in ctx.calls.pages(status=Status.FAILED, since=walk.created_horizon + ctx.calls.skew):
         walk.pages += 1
         walk.unreadable += page.unreadable
-        news = await _take_in(ctx, walk, page)
+        unknown, goes_on = await _unknown(ctx, turn, walk, page)
+        news = await _take_in(ctx, walk, unknown) if unknown else 0
         if page.last or _far_enough(ctx, walk, page, news):
             return True
-        if ctx.stopping() or not await ctx.ledger.jobs.extend(turn):
+        if unknown:  # that may have taken long
+            goes_on = await ctx.ledger.jobs.extend(turn)
+        if ctx.stopping() or not goes_on:
             return False
     return True
 
 
-async def _take_in(ctx: Context, walk: _Walk, page: Page) -> int:
-    """Begin lineages for the page's new failures; return how many were news.
+async def _unknown(ctx: Context, turn: Turn, walk: _Walk, page: Page) -> tuple[list[Execution], bool]:
+    """Return the page's failures that nobody owns, and whether the turn goes on.
 
-    The order matters. The page was fetched first; then we ask whose retry call is in doubt, then who is
-    owned. A clone that failed before its 201 was processed is therefore either still in doubt here or
-    owned by now, and never becomes a root of its own.
+    A page of known ones costs this one look-up: `keeping` extends the turn by time, not by pages.
     """
     failures = {each.uuid: each for each in page.executions}
     for each in failures.values():
         if each.created_at and each.updated_at:
             walk.longest_run = max(walk.longest_run, each.updated_at - each.created_at)
-    owned = await ctx.ledger.owners(list(failures))
-    unknown = [each for uuid, each in failures.items() if uuid not in owned]
-    if not unknown:
-        return 0
+    strangers, goes_on = await ctx.ledger.strangers(turn, list(failures))
+    return [failures[uuid] for uuid in strangers], goes_on
+
+
+async def _take_in(ctx: Context, walk: _Walk, unknown: list[Execution]) -> int:
+    """Begin lineages for the new failures of a page; return how many were news.
+
+    The order matters. The page was fetched first; then we ask whose retry call is in doubt, then who is
+    owned. A clone that failed before its 201 was processed is therefore either still in doubt here or
+    owned by now, and never becomes a root of its own.
+    """
     suspects = await Suspects.of(ctx, unknown)
     owned = await ctx.ledger.owners([each.uuid for each in unknown])
     joins = await look(ctx, [each for each in unknown if each.uuid not in owned])

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from worker.domain.budget import PACE_WINDOW, Caps
 from worker.domain.lineage import FLYING_STATES, Lineage, State
-from worker.domain.transitions import Change, Event
 from worker.ledger import records
 from worker.ledger.clock import ServerClock, to_ms, whole_ms
 from worker.ledger.connection import Connection
@@ -26,6 +26,9 @@ from worker.ledger.keys import Keys
 from worker.ledger.returns import KEEP_RETURNS_MS, hour_of, returned
 from worker.ledger.scripts import Call, run_all, script
 from worker.ledger.workflows import waiting_member
+
+if TYPE_CHECKING:
+    from worker.domain.transitions import Change, Event
 
 BATCH = 100
 GATHER_S = 0.001

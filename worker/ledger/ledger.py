@@ -10,10 +10,9 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from worker.domain.lineage import DOUBTFUL_STATES, Lineage, State
-from worker.domain.transitions import Change
 from worker.ledger import records
 from worker.ledger.clock import ServerClock, from_ms, to_ms, whole_ms
 from worker.ledger.commits import Admission, Commits, Outcome, Rate
@@ -21,11 +20,16 @@ from worker.ledger.connection import Connection
 from worker.ledger.errors import LedgerFormatError
 from worker.ledger.gate import Gate
 from worker.ledger.groups import Group, final_state
-from worker.ledger.jobs import Jobs
+from worker.ledger.jobs import Jobs, Turn
 from worker.ledger.keys import Keys
 from worker.ledger.scripts import Call, run, run_all, script
 from worker.ledger.workflows import Workflows
 
+if TYPE_CHECKING:
+    from worker.domain.transitions import Change
+
+PART = 1000
+"""Executions that one call of a script is handed: Lua cannot spread out many more."""
 SCAN = 500
 """Members of an index asked for at once."""
 
@@ -160,6 +164,33 @@ class Ledger:
             if root or is_root or known:
                 owners[uuid] = root or uuid
         return owners
+
+    async def strangers(self, turn: Turn, uuids: Sequence[str]) -> tuple[list[str], bool]:
+        """Return which executions belong to no lineage, and whether the turn goes on: see `Jobs.extend`.
+
+        One round trip that writes nothing, for whoever reads long lists of what is known.
+        """
+        fixed = [self.keys.job(turn.job), self.keys.gate, self.keys.clones, self.keys.undated]
+        parts = [uuids[start : start + PART] for start in range(0, len(uuids), PART)] or [()]
+        calls = [
+            Call(
+                script("strangers"),
+                [*fixed, *map(self.keys.lineage, part)],
+                [turn.token, int(turn.calls_api), *part],
+            )
+            for part in parts
+        ]
+        mark = self.clock.mark()
+        answers = await run_all(self.connection, calls)
+        found, goes_on = list[str](), True
+        for part, answer in zip(parts, answers, strict=True):
+            if isinstance(answer, Exception):
+                raise answer
+            now_ms, may, places = answer
+            self.clock.hear(mark, now_ms)
+            found += [part[place] for place in places]
+            goes_on = goes_on and bool(may)
+        return found, goes_on
 
     async def roots_by_key(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """Return the newest lineage's root of each key (workflow version, fingerprint), in one round trip."""

@@ -98,7 +98,11 @@ def test_a_reader_that_has_seen_enough_hears_no_complaint() -> None:
     [
         ("worker.cli.app", {"celery", "httpx", "pydantic", "redis", "rich"}),
         ("worker.cli.health", {"celery", "httpx", "pydantic", "redis", "rich", "asyncio"}),
-        ("worker.cli.status", {"celery", "httpx", "fastapi", "structlog"}),
+        (
+            "worker.cli.status",
+            {"celery", "httpx", "fastapi", "structlog", "opentelemetry.metrics", "re2", "tomllib", "rich"},
+        ),
+        ("worker.cli.status", {"config.policies", "worker.domain.alerts", "worker.domain.transitions"}),
         ("worker.cli.show", {"celery", "httpx", "fastapi", "structlog"}),
         ("worker.cli.breaker", {"celery", "httpx", "fastapi", "structlog"}),
         ("worker.cli.daemons", {"celery", "httpx", "pydantic", "rich"}),
