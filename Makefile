@@ -17,7 +17,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test trouble chaos fuzz guards model bench bench-commands check format format-check lint types coverage lock wheel image-check metrics-check clean
+.PHONY: help install run test trouble chaos fuzz guards model bench bench-commands check format format-check lint types coverage lock wheel image-check metrics-check broker-check clean
 
 help: ## Explain every target
 	@echo 'make TARGET [PYTHON=python3.12] [JOBS=4] [ARGS="..."]'
@@ -101,6 +101,9 @@ image-check: $(INSTALLED) ## Build the image, run the compose file and stop it (
 
 metrics-check: $(INSTALLED) ## Watch a real run with a real Prometheus while parts of it are killed (slow)
 	@$(BIN)/python -m tests.prometheus
+
+broker-check: $(INSTALLED) ## Run real processes over a real RabbitMQ that is killed, stalled and full (six minutes)
+	@$(BIN)/python -m tests.rabbitmq $(ARGS)
 
 clean: ## Remove what tests, tools and builds left; .venv stays (rm -r .venv removes it)
 	@rm -rf build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -55,7 +55,7 @@ class Scheduler(celery.beat.Scheduler):  # type: ignore[misc]  # Celery has no t
             # Only for want of a broker is a beat that sends nothing well.
             self._enter("no_broker" if self._is_of_the_broker(exc) else "well")
             if self._away.met():
-                log.error("broker_unavailable", detail=str(exc), next="no ticks are sent; trying again")
+                log.error("broker_unavailable", detail=_in_words(exc), next="no ticks are sent; trying again")
         else:
             self._enter("well")
             self._sent_at_s = time.monotonic()
@@ -71,6 +71,12 @@ class Scheduler(celery.beat.Scheduler):  # type: ignore[misc]  # Celery has no t
     def _enter(self, state: str) -> None:
         if state != self._state:
             self._state, self._since_s = state, time.monotonic()
+
+
+def _in_words(error: Exception) -> str:
+    """Return what was raised. Celery's own sentence ends with a colon where the cause has no words."""
+    cause = error.__context__
+    return str(error) if cause is None or str(cause) else f"{error}{type(cause).__name__}"
 
 
 class Beat(celery.apps.beat.Beat):  # type: ignore[misc]  # Celery has no types

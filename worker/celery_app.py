@@ -65,8 +65,33 @@ def _schedule(config: Settings) -> dict[str, dict[str, Any]]:
     }
 
 
-def _transport(broker_url: str) -> tuple[str, dict[str, Any]]:
-    """Return the broker's URL as Celery reads it, and options that let half-open connections be noticed."""
+def _broker(broker_url: str) -> dict[str, Any]:
+    """Return how to reach the broker, with options that let half-open connections be noticed."""
+    if broker_url.lower().startswith("amqp"):
+        return _rabbitmq(broker_url)
+    url, options = _redis(broker_url)
+    return {"broker_url": url, "broker_transport_options": options}
+
+
+def _rabbitmq(broker_url: str) -> dict[str, Any]:
+    """Return it for a broker that speaks AMQP."""
+    options = {
+        # A tick is sent when the broker says that it has it. Else beat would write ticks into a connection
+        # that nobody reads from, and take itself for well, until it stands still in the middle of one.
+        "confirm_publish": True,
+        "read_timeout": 5,
+        "write_timeout": 5,
+    }
+    found = {"broker_url": broker_url, "broker_transport_options": options, "broker_heartbeat": 10}
+    if broker_url.lower().startswith("amqps") and ";" not in broker_url:
+        # Check that the certificate is the host's own. With several hosts the library would hold all of them
+        # against the name of the first.
+        found["broker_use_ssl"] = {"server_hostname": None}
+    return found
+
+
+def _redis(broker_url: str) -> tuple[str, dict[str, Any]]:
+    """Return the URL as Celery reads it, and the options of a broker that is Redis."""
     options: dict[str, Any] = {
         "socket_timeout": 5,
         "socket_connect_timeout": 5,
@@ -89,10 +114,8 @@ def make_app(config: Settings) -> Celery:
     """Return the application for these settings."""
     app = Celery("kinetic-retry", include=["worker.tasks"])
     looks = f"{config.ledger.namespace}.looks"
-    broker_url, transport = _transport(config.broker_url.get_secret_value())
     app.conf.update(
-        broker_url=broker_url,
-        broker_transport_options=transport,
+        **_broker(config.broker_url.get_secret_value()),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         # A server that answers and refuses (demoted by a failover, disk or memory full) would end the worker.

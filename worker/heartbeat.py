@@ -120,8 +120,15 @@ class Vitals:
         """Ask the broker, over the connection that is there. No answer is held against nobody."""
         with contextlib.suppress(Exception):
             consumer = self.worker.consumer.task_consumer
-            return any(consumer.channel._size(each.name) for each in consumer.queues)  # noqa: SLF001
+            return any(_waiting(consumer.channel, each.name) for each in consumer.queues)
         return False
+
+
+def _waiting(channel: Any, queue: str) -> int:
+    """Return how many messages wait in a queue."""
+    if hasattr(channel, "_size"):  # Redis: there an empty queue does not exist, and to declare it is an error
+        return int(channel._size(queue))  # noqa: SLF001
+    return int(channel.queue_declare(queue, passive=True).message_count)
 
 
 vitals = Vitals()

@@ -5,6 +5,7 @@ with tcp_proxy(port) as proxy:
     proxy.freeze()  # connections stay open, new ones are taken, nothing is passed on
     proxy.reset()   # ends every connection with an RST
     proxy.thaw()    # what was held back goes on, new connections are passed on
+    proxy.strand()  # connections stay open and pass nothing on ever again; new ones work
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._flowing = threading.Event()
         self._flowing.set()
+        self._stranded: list[threading.Event] = []
         self._closed = False
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
@@ -41,6 +43,14 @@ class Proxy:
     def thaw(self) -> None:
         """Pass on again, first what was held back."""
         self._flowing.set()
+
+    def strand(self) -> None:
+        """Pass nothing on for the connections that there are, which stay open; serve new ones."""
+        self._flowing.clear()
+        self._stranded.append(self._flowing)
+        flowing = threading.Event()
+        flowing.set()
+        self._flowing = flowing
 
     def reset(self) -> None:
         """End every connection that there is, on both sides, with an RST."""
@@ -56,7 +66,8 @@ class Proxy:
         """End it all."""
         self._closed = True
         self._listener.close()
-        self.thaw()
+        for each in (self._flowing, *self._stranded):
+            each.set()
         self.reset()
 
     def _accept(self) -> None:
@@ -71,7 +82,8 @@ class Proxy:
         with self._lock:
             self._sockets.add(client)
             crowded = len(self._sockets) > MOST_CONNECTIONS
-        self._flowing.wait()
+        flowing = self._flowing
+        flowing.wait()
         try:
             if crowded:
                 raise ConnectionError
@@ -82,13 +94,13 @@ class Proxy:
         with self._lock:
             self._sockets.add(upstream)
         upstream.settimeout(None)
-        threading.Thread(target=self._pass_on, args=(upstream, client), daemon=True).start()
-        self._pass_on(client, upstream)
+        threading.Thread(target=self._pass_on, args=(upstream, client, flowing), daemon=True).start()
+        self._pass_on(client, upstream, flowing)
 
-    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+    def _pass_on(self, source: socket.socket, target: socket.socket, flowing: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(_CHUNK):
-                self._flowing.wait()
+                flowing.wait()
                 target.sendall(data)
         self._end(source)
         self._end(target)

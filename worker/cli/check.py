@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from config.redaction import Redactor
 from config.settings import Settings, SettingsError, load_settings
 from worker.cli.check_redis import redis_findings
 from worker.cli.errors import NO, WRONG
@@ -67,11 +68,13 @@ def _broker(config: Settings) -> Iterable[Finding]:
     try:
         with make_app(config).connection_for_write(connect_timeout=5) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=5)
-        yield Finding("ok", "broker", "answers")
+            facts = getattr(connection.connection, "server_properties", {})  # what speaks AMQP tells them
+        product = " ".join(str(facts[each]) for each in ("product", "version") if facts.get(each))
+        yield Finding("ok", "broker", f"{product} answers" if product else "answers")
     except Exception as exc:  # noqa: BLE001  # kombu raises whatever its transport does
-        yield Finding(
-            "wrong", "broker", type(exc).__name__, "check CELERY_BROKER_URL and that the broker is up"
-        )
+        words = Redactor(config.secrets).text(str(exc))
+        cure = "check CELERY_BROKER_URL and that the broker is up"
+        yield Finding("wrong", "broker", f"{type(exc).__name__} {words}".strip(), cure)
 
 
 async def _key(client: KineticClient) -> list[Finding]:
