@@ -211,7 +211,7 @@ class Lineage:
     @property
     def made(self) -> int:
         """How many clones we made: the attempts that are spent."""
-        return sum(not attempt.joined for attempt in self.attempts)
+        return sum(not attempt.joined for attempt in self.attempts) if self.attempts else 0
 
     @property
     def newest(self) -> Attempt:

@@ -100,6 +100,7 @@ class Admission:
         return json.dumps({name: value for name, value in limits.items() if value is not None})
 
 
+_compact = json.JSONEncoder(separators=(",", ":")).encode
 _CAPS = ("places", "in_flight", "all_in_flight", "made", "all_made", "made_lately", "floor")
 ANY = Admission()
 """No limit but the gate."""
@@ -146,10 +147,10 @@ class Commits:
         workflow, ran = after.workflow, change.ran
         token = secrets.token_urlsafe(6)
         claimed = change.claims_clone or ""
-        left, entered = Group.of(before) if before else None, Group.of(after)
+        left, entered = Group.of(before).field if before else "", Group.of(after).field
         counted = {
-            "from": left.field if left else "",
-            "to": entered.field,
+            "from": left,
+            "to": entered,
             "since": to_ms(after.since),
             "workflow": workflow,
             "name": after.workflow_name or after.workflow_uuid,
@@ -176,7 +177,7 @@ class Commits:
             waiting_member(before or after),
             "+" if change.parks else "-" if before and before.state is State.SCHEDULED else "",
             keys.key(after.workflow_version_uuid, after.fingerprint),
-            json.dumps(counted, separators=(",", ":")),
+            _compact(counted),
         ]
         for event in change.events:
             arguments += [event.name, event_data(after, event)]
@@ -204,8 +205,8 @@ class Commits:
                 *(keys.state(state) for state in FLYING_STATES),
                 keys.keys,
                 keys.groups,
-                keys.group(left.field if left else entered.field),
-                keys.group(entered.field),
+                keys.group(left or entered),
+                keys.group(entered),
                 keys.names,
                 keys.verdicts,
                 keys.returns(hour_of(self._clock.now())),
@@ -273,9 +274,7 @@ def event_data(lineage: Lineage, event: Event) -> str:
     """Return the data of a stream entry: the event's facts and whose they are, empty ones left out."""
     whose = {"workflow_uuid": lineage.workflow_uuid, "workflow_name": lineage.workflow_name}
     data = {**event.facts, **whose}
-    return json.dumps(
-        {key: value for key, value in data.items() if value not in (None, "")}, separators=(",", ":")
-    )
+    return _compact({key: value for key, value in data.items() if value not in (None, "")})
 
 
 def _flies(lineage: Lineage | None) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 
 from worker.domain.lineage import State
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Keys:
     """The keys of one namespace; `docs/ledger.md` says what each one holds."""
 
@@ -17,62 +18,62 @@ class Keys:
 
     def lineage(self, root: str) -> str:
         """The record of a lineage: a JSON string."""
-        return f"{{{self.namespace}}}:lineage:{root}"
+        return f"{self._prefix}lineage:{root}"
 
     def state(self, state: State) -> str:
         """The index of a state: root → the time that matters in it, in ms."""
-        return self._named(f"state:{state.value}")
+        return self._states[state]
 
     def job(self, name: str) -> str:
         """An exclusive job: its owner, and what its next run should remember."""
         return self._named(f"job:{name}")
 
-    @property
+    @cached_property
     def clones(self) -> str:
         """Hash: clone → the root of its lineage. A root is its own: its record says so."""
         return self._named("clones")
 
-    @property
+    @cached_property
     def keys(self) -> str:
         """Hash: digest of a workflow version and a fingerprint → the root of the newest lineage with both."""
         return self._named("keys")
 
-    @property
+    @cached_property
     def events(self) -> str:
         """Stream of events."""
         return self._named("events")
 
-    @property
+    @cached_property
     def counters(self) -> str:
         """Hash: event name → how often it happened."""
         return self._named("counters")
 
-    @property
+    @cached_property
     def gate(self) -> str:
         """Hash: whether calls to the API are suspended or paused."""
         return self._named("gate")
 
-    @property
+    @cached_property
     def ticks(self) -> str:
         """Hash: job → when it last finished and what it did."""
         return self._named("ticks")
 
-    @property
+    @cached_property
     def facts(self) -> str:
         """Hash: the first start and the format of the records."""
         return self._named("facts")
 
-    @property
+    @cached_property
     def tracked(self) -> str:
         """Index of executions watched by name: uuid → next look in ms."""
         return self._named("tracked")
 
-    @property
+    @cached_property
     def tracked_since(self) -> str:
         """Hash: uuid → since when it is watched by name, in ms."""
         return self._named("tracked_since")
 
-    @property
+    @cached_property
     def undated(self) -> str:
         """Set of executions without dates that were dealt with or left alone."""
         return self._named("undated")
@@ -101,42 +102,42 @@ class Keys:
         """Hash: five minutes → how many runs of the workflow ended in them."""
         return self._named(f"traffic:{workflow}")
 
-    @property
+    @cached_property
     def made(self) -> str:
         """The same as `made_of`, of all workflows."""
         return self._named("made")
 
-    @property
+    @cached_property
     def made_sums(self) -> str:
         """The same as `made_sums_of`, of all workflows."""
         return self._named("made_sums")
 
-    @property
+    @cached_property
     def traffic(self) -> str:
         """The same as `traffic_of`, of all workflows."""
         return self._named("traffic")
 
-    @property
+    @cached_property
     def breakers(self) -> str:
         """Hash: workflow → its breaker, JSON, where it is not untouched."""
         return self._named("breakers")
 
-    @property
+    @cached_property
     def waiting(self) -> str:
         """Index by name of lineages that wait for their workflow: workflow, time of failure, root."""
         return self._named("waiting")
 
-    @property
+    @cached_property
     def surveyed(self) -> str:
         """Index of completed runs that were counted: uuid → when they ended, in ms."""
         return self._named("surveyed")
 
-    @property
+    @cached_property
     def rate(self) -> str:
         """Hash: the token bucket of all retry calls."""
         return self._named("rate")
 
-    @property
+    @cached_property
     def groups(self) -> str:
         """Hash: group (see `ledger.groups`) → how many lineages are in it."""
         return self._named("groups")
@@ -145,22 +146,22 @@ class Keys:
         """Index of a group: root → since when, in ms."""
         return self._named(f"group:{field}")
 
-    @property
+    @cached_property
     def names(self) -> str:
         """Hash: workflow → its name, or its uuid where the API tells no name."""
         return self._named("names")
 
-    @property
+    @cached_property
     def verdicts(self) -> str:
         """Hash: state, workflow and reason, a line each → how many verdicts like that were ever given."""
         return self._named("verdicts")
 
-    @property
+    @cached_property
     def calls(self) -> str:
         """Hash: how calls to the API ended and how long they took; see `ledger.calls`."""
         return self._named("calls")
 
-    @property
+    @cached_property
     def call_reports(self) -> str:
         """Index of reports of calls that were taken in lately: token → when, in ms."""
         return self._named("call_reports")
@@ -169,12 +170,12 @@ class Keys:
         """Hash: what became of clones in an hour (counted from the epoch); see `ledger.returns`."""
         return self._named(f"returns:{hour}")
 
-    @property
+    @cached_property
     def redrives(self) -> str:
         """Index of redrives: id → when it was begun, in ms."""
         return self._named("redrives")
 
-    @property
+    @cached_property
     def open_redrives(self) -> str:
         """The same of those that workers still have something to do for."""
         return self._named("redrives_open")
@@ -195,17 +196,17 @@ class Keys:
         """List of what became of a redrive's items, JSON, in the order in which that was known."""
         return self._named(f"redrive_results:{redrive_id}")
 
-    @property
+    @cached_property
     def alerts(self) -> str:
         """Hash: what alerts were heard of and said; see `ledger.alerts`."""
         return self._named("alerts")
 
-    @property
+    @cached_property
     def alerts_said(self) -> str:
         """List of what was said to people lately, JSON, newest first."""
         return self._named("alerts_said")
 
-    @property
+    @cached_property
     def busy(self) -> str:
         """Hash: job → when a worker that is in the midst of it gave a sign of life last, in ms."""
         return self._named("busy")
@@ -221,5 +222,14 @@ class Keys:
         digest = blake2b(f"{workflow_version_uuid}\n{fingerprint}".encode(), digest_size=9).digest()
         return urlsafe_b64encode(digest).decode()
 
+    # A commit names thirty keys: what is the same for all of them is put together once.
+    @cached_property
+    def _prefix(self) -> str:
+        return f"{{{self.namespace}}}:"
+
+    @cached_property
+    def _states(self) -> dict[State, str]:
+        return {state: self._named(f"state:{state.value}") for state in State}
+
     def _named(self, name: str) -> str:
-        return f"{{{self.namespace}}}:{name}"
+        return self._prefix + name

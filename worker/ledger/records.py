@@ -16,6 +16,7 @@ from worker.ledger.clock import from_ms, to_ms, whole_ms
 from worker.ledger.errors import LedgerFormatError
 from worker.ledger.packing import pack, unpack
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 FORMAT = 3
 """2 added what is known of the failure (`failed_as`, `strikes`), `joined` attempts, and the index of what is
 in flight; 3 adds `order`, the index of groups, and packs records of what has ended. A worker that does not
@@ -239,7 +240,7 @@ def _load_signature(record: dict[str, Any]) -> Signature | None:
 
 
 def _compact(record: dict[str, Any]) -> str:
-    return json.dumps(_without_blanks(record), separators=(",", ":"))
+    return _encode(_without_blanks(record))
 
 
 def _without_blanks(fields: dict[str, Any]) -> dict[str, Any]:
