@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 BATCH = 100
 TURNS = 2
-"""Of the event loop, for which a batch waits so that others join it: each trip to the server costs more than a
+"""Of the event loop, for which a batch waits so that others join it: a trip to the server costs more than a
 commit in it. Nobody waits where nothing else is to be done."""
 
 
@@ -121,7 +121,7 @@ class Commits:
         self._events_maxlen = events_maxlen
         self.started_ms: int | None = None
         self._changes = _Lane(connection, clock)
-        self._intents = _Lane(connection, clock, keys.facts) if connection.durability else self._changes
+        self._intents = _Lane(connection, clock, keys.facts if connection.durability else "")
 
     async def commit(
         self, change: Change, *, next_at: datetime | None = None, admission: Admission | None = None
