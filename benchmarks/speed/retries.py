@@ -24,7 +24,7 @@ DUE = 10_000
 BARE = 4_000
 """Requests of the bare loop at each concurrency: its speed does not depend on it."""
 LATENCY_S, CONCURRENCY = 0.1, 50
-AT_LATENCY, BASELINE_AT_LATENCY = 5_000, 100
+AT_LATENCY, BASELINE_AT_LATENCY = 8_000, 100
 SCALE_LATENCY_S, SCALE_CONCURRENCY, SCALE_EACH = 0.2, 20, 1_200
 """Chosen so that calls are what limits: four workers would send 400 a second, which two cores can do."""
 WITHIN_S = 240.0

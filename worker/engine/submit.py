@@ -39,6 +39,9 @@ _JUST_AFTER, _AT_LEAST = timedelta(milliseconds=100), timedelta(seconds=1)
 MOST_CONFLICTS = 5
 """Conflicts in a row after which a failed execution is taken for one that cannot be retried."""
 _RECORD_AGAIN_AFTER_S = 0.5
+_PREPARED_AT_ONCE = 5
+"""Intents on their way to the ledger. Calls that left together come back together: were all of them put on
+record together again, every place would wait for the last of them each time."""
 _CALL_EVERY_S = 0.5
 """Siblings are called so often at most: a message to each costs as much as a retry."""
 _Sent = tuple[Lineage, Delivery]
@@ -101,9 +104,11 @@ class _Submission:
     waiting: list[Lineage] = field(default_factory=list)
     calls: list[asyncio.Task[None]] = field(default_factory=list)
     places: asyncio.Semaphore = field(init=False)
+    preparing: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
         """Have a place for each call that may be under way at once."""
+        self.preparing = asyncio.Semaphore(_PREPARED_AT_ONCE)
         self.places = asyncio.Semaphore(self.ctx.options.submit_concurrency)
 
     async def supply(self) -> Sequence[Lineage]:
@@ -244,7 +249,8 @@ class _Submission:
         )
         ctx.desk.made(workflow)
         limits = ctx.desk.admission(workflow, seen, ctx.options.token_bucket)
-        outcome = await ctx.commit(intent, admission=limits)
+        async with self.preparing:
+            outcome = await ctx.commit(intent, admission=limits)
         if outcome is Outcome.GATED:
             self.open = ctx.calls.opening  # while it opens, a place may become free at any moment
         if outcome is Outcome.PACED:
