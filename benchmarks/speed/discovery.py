@@ -1,7 +1,7 @@
 """Reading a list of 100,000 failures that are all known: a whole sweep, against merely fetching its pages.
 
-Both read the same pages by the same client in the same process, a page of the one and then a page of the other:
-whatever else the machine does meanwhile meets both.
+Both read the same pages by the same client in the same process, a page of the one and then a page of the
+other: whatever else the machine does meanwhile meets both.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ async def _world(api_url: str, redis_url: str) -> AsyncIterator[tuple[Context, C
 
 
 async def _sweep(ctx: Context, api: InTurn) -> int:
-    """Read the list as the worker does; make sure that all of it was read and nothing was news; count its pages."""
+    """Read the list as the worker does, all of it and without any news; return how many pages it has."""
     counts = await discover(ctx)
     assert counts is not None
     assert api.executions == KNOWN
