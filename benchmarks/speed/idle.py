@@ -1,7 +1,8 @@
-"""What worker and beat take while nothing fails: the Procfile's two processes with their children, and the defaults.
+"""What worker and beat take while nothing fails: the Procfile's two and their children, with the defaults.
 
-Counted are all processes that come of the two, by what the kernel says of each: time on a core, and memory with
-what is shared divided among those that share it. Redis and the API, which answers an empty list, are not.
+Counted are all processes that come of the two, by what the kernel says of each: time on a core, and memory
+with what is shared divided among those that share it. Redis and the API, which answers an empty list, are not
+counted.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from worker.engine import watch as look_at_what_is_due
 from worker.engine.context import CLOCK_MARGIN, Context
 from worker.engine.submit import _Submission
 from worker.kinetic import Throttled, Unauthorized, Unreachable
-from worker.ledger import Turn
+from worker.ledger import Ledger, Turn
 
 
 def failed(uuid: str, ago: timedelta = timedelta(seconds=1), **changes: Any) -> Execution:
@@ -924,6 +924,84 @@ async def test_a_walk_stops_when_the_gate_is_closed_meanwhile(ctx: Context, api:
     assert await ctx.ledger.jobs.extend(turn)
     await ctx.ledger.gate.suspend("unauthorized", "", timedelta(minutes=1), timedelta(minutes=1))
     assert not await ctx.ledger.jobs.extend(turn)
+
+
+async def test_a_sweep_over_known_failures_stops_when_the_gate_is_closed(
+    ctx: Context, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker met a 401 while a page was read: what was asked for already is the last."""
+    api.add(*(failed(f"e{n}", timedelta(seconds=n)) for n in range(5)))
+    await discover(ctx)
+    ctx.options = replace(ctx.options, discovery_sweep=timedelta(0))
+    api.page_size, api.pages_read = 1, 0
+    strangers = Ledger.strangers
+
+    async def close_and_look(*arguments: Any) -> tuple[list[str], bool]:
+        if api.pages_read == 2:
+            await ctx.ledger.gate.suspend("unauthorized", "", timedelta(minutes=1), timedelta(minutes=1))
+        return await strangers(*arguments)
+
+    monkeypatch.setattr(Ledger, "strangers", close_and_look)
+    await discover(ctx)
+    assert api.pages_read <= 3
+
+
+async def test_a_sweep_over_known_failures_stops_when_another_has_the_turn(
+    ctx: Context, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This worker stood still for longer than its lease: who took the turn over reads the list alone."""
+    api.add(*(failed(f"e{n}", timedelta(seconds=n)) for n in range(5)))
+    await discover(ctx)
+    ctx.options = replace(ctx.options, discovery_sweep=timedelta(0))
+    api.page_size, api.pages_read = 1, 0
+    strangers = Ledger.strangers
+
+    async def lose_and_look(ledger: Ledger, turn: Turn, uuids: list[str]) -> tuple[list[str], bool]:
+        if api.pages_read == 2:
+            await ledger.jobs.finish(turn)
+            await ledger.jobs.begin(turn.job, lease=turn.lease, gap=timedelta(0), calls_api=True)
+        return await strangers(ledger, turn, uuids)
+
+    monkeypatch.setattr(Ledger, "strangers", lose_and_look)
+    await discover(ctx)
+    assert api.pages_read <= 3
+
+
+async def test_a_page_of_known_failures_costs_one_look_that_writes_nothing(
+    ctx: Context, api: ScriptedApi
+) -> None:
+    """A sweep reads a thousand such pages every ten minutes."""
+    api.add(*(failed(f"e{n}", timedelta(seconds=n)) for n in range(30)))
+    await discover(ctx)
+    ctx.options = replace(ctx.options, discovery_sweep=timedelta(0))
+    turn = await ctx.ledger.jobs.begin("x", lease=timedelta(minutes=1), gap=timedelta(0), calls_api=True)
+    assert not isinstance(turn, str)
+    before = await ctx.ledger.connection.command("INFO", "commandstats")
+    found = await ctx.ledger.strangers(turn, ["new", *(f"e{n}" for n in range(30)), "newer"])
+    after = await ctx.ledger.connection.command("INFO", "commandstats")
+    assert found == (["new", "newer"], True)
+    writing = await ctx.ledger.connection.command("COMMAND LIST", "FILTERBY", "ACLCAT", "write")
+    assert not {name for name in after if after[name] != before.get(name)} & {f"cmdstat_{w}" for w in writing}
+
+
+async def test_strangers_are_told_from_clones_roots_and_what_was_left_alone(
+    ctx: Context, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The quick look-up says the same as the thorough one, however many are asked for."""
+    monkeypatch.setattr("worker.ledger.ledger.PART", 3)
+    api.add(failed("root"))
+    await discover(ctx)
+    await submit(ctx)
+    await ctx.ledger.leave_alone(["undated"])
+    uuids = ["a", "root", "b", (await lineage_of(ctx, "root")).newest.clone, "undated", "c", "d"]
+    turn = await ctx.ledger.jobs.begin("x", lease=timedelta(minutes=1), gap=timedelta(0), calls_api=True)
+    assert not isinstance(turn, str)
+    owners = await ctx.ledger.owners(uuids)
+    assert [each for each in uuids if each not in owners] == ["a", "b", "c", "d"]
+    assert await ctx.ledger.strangers(turn, uuids) == (["a", "b", "c", "d"], True)
+    assert await ctx.ledger.strangers(turn, []) == ([], True)
+    await ctx.ledger.jobs.finish(turn)
+    assert await ctx.ledger.strangers(turn, uuids[:1]) == (["a"], False)
 
 
 async def test_a_sweep_finds_what_ran_for_longer_than_the_look_back(ctx: Context, api: ScriptedApi) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -195,3 +197,28 @@ def test_beat_tells_want_of_a_broker_from_other_trouble(monkeypatch: pytest.Monk
     before = time.monotonic()
     scheduler.apply_entry(SimpleNamespace())
     assert scheduler.facts()["sent_at"] >= before
+
+
+def test_beat_sleeps_until_a_tick_is_due(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One look that sends, one that says how long to sleep; Celery's own beat spins for 10 ms each time."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    from celery import Celery
+
+    from worker.beat import Scheduler
+
+    app = Celery(broker="memory://")
+    app.conf.update(
+        beat_schedule={"submit": {"task": "submit", "schedule": timedelta(milliseconds=300)}},
+        beat_max_loop_interval=1,
+    )
+    scheduler = Scheduler(app, lazy=True)
+    scheduler.setup_schedule()
+    sent: list[str] = []
+    monkeypatch.setattr(scheduler, "apply_async", lambda entry, **_: sent.append(entry.task))
+    looks = 0
+    while len(sent) < 4:
+        time.sleep(max(0.0, scheduler.tick()))
+        looks += 1
+    assert looks <= 3 * len(sent)

@@ -19,7 +19,7 @@ def main() -> None:
             sys.exit(code)
     is_short = not LASTING.intersection(sys.argv[1:2])
     if is_short:
-        gc.set_threshold(100_000, 50, 50)  # a tenth of a short command's time went into finding nothing
+        gc.set_threshold(300_000, 50, 50)  # a tenth of a short command's time went into finding nothing
     from worker.cli.app import run
 
     code = run(sys.argv[1:])

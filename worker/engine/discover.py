@@ -7,6 +7,9 @@ cursor: what one poll misses the next one finds, what is seen twice costs one lo
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,6 +33,9 @@ FARTHEST_HEAD = timedelta(hours=1)
 complete reading: sweeps do the rest."""
 UNDATED_PAGES = 3
 """Pages without news after which a head poll of a list without dates stops."""
+
+AHEAD_WITHIN_S = 1.0
+"""A page is asked for before the one at hand was looked up when the last look-up is not older than this."""
 
 _Failure = tuple[Execution, datetime, bool]
 """A failed execution, when it failed, and whether the API says so."""
@@ -191,20 +197,58 @@ def _remember(ctx: Context, turn: Turn, walk: _Walk) -> dict[str, Any]:
     return memory
 
 
+class _Pages:
+    """The pages of a walk, of which the next may be asked for while the one at hand is dealt with."""
+
+    def __init__(self, pages: AsyncIterator[Page]) -> None:
+        self._pages = pages
+        self._asked: asyncio.Task[Page | None] | None = None
+
+    async def next(self) -> Page | None:
+        """Return the next page; None when there is none."""
+        asked, self._asked = self._asked, None
+        return await (asked or self._fetch())
+
+    def ask(self) -> None:
+        """Ask for the next page already."""
+        self._asked = asyncio.create_task(self._fetch())
+
+    async def aclose(self) -> None:
+        """Ask for nothing any more."""
+        if self._asked:
+            self._asked.cancel()
+            await asyncio.gather(self._asked, return_exceptions=True)
+
+    async def _fetch(self) -> Page | None:
+        return await anext(self._pages, None)
+
+
 async def _read(ctx: Context, turn: Turn, walk: _Walk) -> bool:
     """Walk the pages; return whether the walk went as far as it meant to."""
-    async for page in ctx.calls.pages(status=Status.FAILED, since=walk.created_horizon + ctx.calls.skew):
-        walk.pages += 1
-        walk.unreadable += page.unreadable
-        unknown, goes_on = await _unknown(ctx, turn, walk, page)
-        news = await _take_in(ctx, walk, unknown) if unknown else 0
-        if page.last or _far_enough(ctx, walk, page, news):
-            return True
-        if unknown:  # that may have taken long
-            goes_on = await ctx.ledger.jobs.extend(turn)
-        if ctx.stopping() or not goes_on:
-            return False
+    since = walk.created_horizon + ctx.calls.skew
+    async with aclosing(_Pages(ctx.calls.pages(status=Status.FAILED, since=since))) as pages:
+        looked_at_s = time.monotonic()
+        while (page := await pages.next()) is not None:
+            walk.pages += 1
+            walk.unreadable += page.unreadable
+            # Not by an old word of the gate: it may be closed by now.
+            if _reads_on(ctx, walk, page) and time.monotonic() - looked_at_s < AHEAD_WITHIN_S:
+                pages.ask()
+            looked_at_s = time.monotonic()
+            unknown, goes_on = await _unknown(ctx, turn, walk, page)
+            news = await _take_in(ctx, walk, unknown) if unknown else 0
+            if page.last or _far_enough(ctx, walk, page, news):
+                return True
+            if unknown:  # that may have taken long
+                goes_on = await ctx.ledger.jobs.extend(turn)
+            if ctx.stopping() or not goes_on:
+                return False
     return True
+
+
+def _reads_on(ctx: Context, walk: _Walk, page: Page) -> bool:
+    """Return whether the walk goes on behind this page, whatever it holds: a sweep does."""
+    return walk.sweep and not (page.last or ctx.stopping() or _far_enough(ctx, walk, page, 0))
 
 
 async def _unknown(ctx: Context, turn: Turn, walk: _Walk, page: Page) -> tuple[list[Execution], bool]:
