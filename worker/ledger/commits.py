@@ -169,7 +169,7 @@ class Commits:
             int(ran is not None and not ran.ended.by_us),
             waiting_member(before or after),
             "+" if change.parks else "-" if before and before.state is State.SCHEDULED else "",
-            keys.key(after.workflow_version_uuid, after.fingerprint),
+            "" if before and not claimed else keys.key(after.workflow_version_uuid, after.fingerprint),
             json.dumps(counted, separators=(",", ":")),
         ]
         for event in change.events:
