@@ -176,7 +176,7 @@ class Commits:
             int(ran is not None and not ran.ended.by_us),
             waiting_member(before or after),
             "+" if change.parks else "-" if before and before.state is State.SCHEDULED else "",
-            keys.key(after.workflow_version_uuid, after.fingerprint),
+            "" if before and not claimed else keys.key(after.workflow_version_uuid, after.fingerprint),
             _compact(counted),
         ]
         for event in change.events:

@@ -62,10 +62,9 @@ end
 local ENDED = {recovered = true, exhausted = true, rejected = true, cancelled = true}
 
 local function count_group(counts, group, by)
+  if redis.call('HINCRBY', counts, group, by) <= 0 then redis.call('HDEL', counts, group) end
   local state = string.match(group, '^%l+')
-  for _, field in ipairs(ENDED[state] and {group, state} or {group}) do
-    if redis.call('HINCRBY', counts, field, by) <= 0 then redis.call('HDEL', counts, field) end
-  end
+  if ENDED[state] and redis.call('HINCRBY', counts, state, by) <= 0 then redis.call('HDEL', counts, state) end
 end
 
 -- Move a lineage from one group to another ("" = none), and keep the counts of both in step with their indexes.
@@ -90,17 +89,14 @@ local SPAN_OF_ALL_MS = 5000
 
 -- Count one clone more.
 local function add_made(sums, span_ms)
-  local newest = redis.call('ZREVRANGE', sums, 0, 0, 'WITHSCORES')
-  local began = now
-  if newest[1] and now - tonumber(newest[2]) < span_ms then
-    began = newest[2]
-    redis.call('ZREM', sums, newest[1])
-  else
-    -- The newest of those that are too old stays: what came after it is counted from it.
-    local old = redis.call('ZCOUNT', sums, '-inf', now - KEEP_MADE_MS - span_ms)
-    if old > 1 then redis.call('ZREMRANGEBYRANK', sums, 0, old - 2) end
-  end
-  redis.call('ZADD', sums, began, tonumber(newest[1] or 0) + 1)
+  local newest = redis.call('ZPOPMAX', sums)
+  if not newest[1] then return redis.call('ZADD', sums, now, 1) end
+  local total, began = newest[1], newest[2]
+  if now - began < span_ms then return redis.call('ZADD', sums, began, total + 1) end
+  redis.call('ZADD', sums, began, total, now, total + 1)
+  -- The newest of those that are too old stays: what came after it is counted from it.
+  local old = redis.call('ZCOUNT', sums, '-inf', now - KEEP_MADE_MS - span_ms)
+  if old > 1 then redis.call('ZREMRANGEBYRANK', sums, 0, old - 2) end
 end
 
 -- Return how many clones were made, or may be, within the last `within` ms; up to a span more.
