@@ -120,6 +120,7 @@ class RabbitMQ:
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_DIST_PORT": str(distribution),
             "RABBITMQ_MNESIA_BASE": str(self.directory / "data"),
+            "RABBITMQ_LOG_BASE": str(self.directory / "logs"),
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_CONF_ENV_FILE": str(self.directory / "none"),
             "RABBITMQ_CONFIG_FILE": str(self.directory / "rabbitmq.conf"),
