@@ -172,14 +172,14 @@ class _Submission:
 
     async def work(self, lineage: Lineage) -> None:
         """Take one lineage from `scheduled` to wherever its retry call leads."""
-        try:
-            async with self.places:
+        async with self.places:
+            try:
                 sent = await self._work(lineage)
-            if sent:
-                await settle(self.ctx, *sent)
-        finally:
-            self.under_way -= 1
-            self.ended.set()
+            finally:
+                self.under_way -= 1
+                self.ended.set()
+        if sent:
+            await settle(self.ctx, *sent)
 
     async def _work(self, lineage: Lineage) -> _Sent | None:
         """Return what is left to be recorded of a call that was sent; None where there was none."""
@@ -265,7 +265,6 @@ class _Submission:
         if outcome is not Outcome.COMMITTED:
             return None
         delivery = await send(ctx, intent.after)
-        self.ended.set()
         self.count(type(delivery).__name__.lower())
         return intent.after, delivery
 
