@@ -18,8 +18,8 @@ from benchmarks.speed.figures import Figure
 from tests.support.daemons import Daemons, wait_until
 from tests.support.redis_server import redis_server
 
-WARM_UP_S = 12.0
-WINDOW_S = 25.0
+WARM_UP_S = 10.0
+WINDOW_S = 24.0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 ROLES = ("worker", "beat")
 

@@ -27,6 +27,7 @@ from worker.domain.policy import Policy, PolicyBook
 from worker.engine import discover, prune, resolve, submit
 from worker.engine import watch as look_at_what_is_due
 from worker.engine.context import CLOCK_MARGIN, Context
+from worker.engine.discover import QUICK_PAGES
 from worker.engine.submit import _Submission
 from worker.kinetic import Throttled, Unauthorized, Unreachable
 from worker.ledger import Ledger, Turn
@@ -929,42 +930,51 @@ async def test_a_walk_stops_when_the_gate_is_closed_meanwhile(ctx: Context, api:
 async def test_a_sweep_over_known_failures_stops_when_the_gate_is_closed(
     ctx: Context, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another worker met a 401 while a page was read: what was asked for already is the last."""
-    api.add(*(failed(f"e{n}", timedelta(seconds=n)) for n in range(5)))
+    """Another worker met a 401 while pages were read: no further page is asked for."""
+    api.add(*(failed(f"e{n}", timedelta(seconds=n)) for n in range(3 * QUICK_PAGES)))
     await discover(ctx)
     ctx.options = replace(ctx.options, discovery_sweep=timedelta(0))
     api.page_size, api.pages_read = 1, 0
     strangers = Ledger.strangers
 
     async def close_and_look(*arguments: Any) -> tuple[list[str], bool]:
-        if api.pages_read == 2:
-            await ctx.ledger.gate.suspend("unauthorized", "", timedelta(minutes=1), timedelta(minutes=1))
+        await ctx.ledger.gate.suspend("unauthorized", "", timedelta(minutes=1), timedelta(minutes=1))
         return await strangers(*arguments)
 
     monkeypatch.setattr(Ledger, "strangers", close_and_look)
     await discover(ctx)
-    assert api.pages_read <= 3
+    assert 1 <= api.pages_read <= QUICK_PAGES
 
 
 async def test_a_sweep_over_known_failures_stops_when_another_has_the_turn(
     ctx: Context, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This worker stood still for longer than its lease: who took the turn over reads the list alone."""
-    api.add(*(failed(f"e{n}", timedelta(seconds=n)) for n in range(5)))
+    api.add(*(failed(f"e{n}", timedelta(seconds=n)) for n in range(3 * QUICK_PAGES)))
     await discover(ctx)
     ctx.options = replace(ctx.options, discovery_sweep=timedelta(0))
     api.page_size, api.pages_read = 1, 0
     strangers = Ledger.strangers
 
     async def lose_and_look(ledger: Ledger, turn: Turn, uuids: list[str]) -> tuple[list[str], bool]:
-        if api.pages_read == 2:
-            await ledger.jobs.finish(turn)
-            await ledger.jobs.begin(turn.job, lease=turn.lease, gap=timedelta(0), calls_api=True)
+        await ledger.jobs.finish(turn)
+        await ledger.jobs.begin(turn.job, lease=turn.lease, gap=timedelta(0), calls_api=True)
         return await strangers(ledger, turn, uuids)
 
     monkeypatch.setattr(Ledger, "strangers", lose_and_look)
     await discover(ctx)
-    assert api.pages_read <= 3
+    assert 1 <= api.pages_read <= QUICK_PAGES
+
+
+@pytest.mark.parametrize("broken", [1, 2, QUICK_PAGES + 2])
+async def test_what_a_sweep_read_counts_although_the_list_breaks_further_on(
+    ctx: Context, api: ScriptedApi, broken: int
+) -> None:
+    """A list that breaks at the same page each time is known up to there."""
+    api.add(*(failed(f"e{n}", timedelta(seconds=n)) for n in range(3 * QUICK_PAGES)))
+    api.page_size, api.break_after_pages = 1, broken
+    assert (await poll(ctx))["discovered"] == broken
+    assert await roots_in(ctx, State.SCHEDULED) == {f"e{n}" for n in range(broken)}
 
 
 async def test_a_page_of_known_failures_costs_one_look_that_writes_nothing(

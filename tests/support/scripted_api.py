@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from worker.domain.delivery import Accepted, Delivery, Refused, Unclear
 from worker.domain.executions import Execution, Status
-from worker.kinetic import KineticError, NotFound, Page
+from worker.kinetic import KineticError, NotFound, Page, Unreadable
 
 Script = Callable[["ScriptedApi", str], Awaitable[Delivery]]
 
@@ -34,6 +34,7 @@ class ScriptedApi:
         self.payload_in_list = True
         self.unreadable_per_page = 0
         self.cut_after_pages: int | None = None
+        self.break_after_pages: int | None = None
         self.pages_read = 0
 
     def add(self, *executions: Execution) -> None:
@@ -77,6 +78,8 @@ class ScriptedApi:
                 raise self.trouble
             if number == self.cut_after_pages:
                 return
+            if number == self.break_after_pages:
+                raise Unreadable("unreadable_list", "", 200)
             self.pages_read += 1
             self.skew = self.skew_of_next_listing or self.skew
             page = wanted[start : start + self.page_size]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,8 +33,8 @@ complete reading: sweeps do the rest."""
 UNDATED_PAGES = 3
 """Pages without news after which a head poll of a list without dates stops."""
 
-AHEAD_WITHIN_S = 1.0
-"""A page is asked for before the one at hand was looked up when the last look-up is not older than this."""
+QUICK_PAGES, QUICK_S = 5, 0.25
+"""Pages of a sweep that are looked up at once, at most, and how long it gathers them."""
 
 _Failure = tuple[Execution, datetime, bool]
 """A failed execution, when it failed, and whether the API says so."""
@@ -197,66 +196,58 @@ def _remember(ctx: Context, turn: Turn, walk: _Walk) -> dict[str, Any]:
     return memory
 
 
-class _Pages:
-    """The pages of a walk, of which the next may be asked for while the one at hand is dealt with."""
-
-    def __init__(self, pages: AsyncIterator[Page]) -> None:
-        self._pages = pages
-        self._asked: asyncio.Task[Page | None] | None = None
-
-    async def next(self) -> Page | None:
-        """Return the next page; None when there is none."""
-        asked, self._asked = self._asked, None
-        return await (asked or self._fetch())
-
-    def ask(self) -> None:
-        """Ask for the next page already."""
-        self._asked = asyncio.create_task(self._fetch())
-
-    async def aclose(self) -> None:
-        """Ask for nothing any more."""
-        if self._asked:
-            self._asked.cancel()
-            await asyncio.gather(self._asked, return_exceptions=True)
-
-    async def _fetch(self) -> Page | None:
-        return await anext(self._pages, None)
-
-
 async def _read(ctx: Context, turn: Turn, walk: _Walk) -> bool:
     """Walk the pages; return whether the walk went as far as it meant to."""
-    since = walk.created_horizon + ctx.calls.skew
-    async with aclosing(_Pages(ctx.calls.pages(status=Status.FAILED, since=since))) as pages:
-        looked_at_s = time.monotonic()
-        while (page := await pages.next()) is not None:
-            walk.pages += 1
-            walk.unreadable += page.unreadable
-            # Not by an old word of the gate: it may be closed by now.
-            if _reads_on(ctx, walk, page) and time.monotonic() - looked_at_s < AHEAD_WITHIN_S:
-                pages.ask()
-            looked_at_s = time.monotonic()
-            unknown, goes_on = await _unknown(ctx, turn, walk, page)
-            news = await _take_in(ctx, walk, unknown) if unknown else 0
-            if page.last or _far_enough(ctx, walk, page, news):
-                return True
-            if unknown:  # that may have taken long
-                goes_on = await ctx.ledger.jobs.extend(turn)
-            if ctx.stopping() or not goes_on:
-                return False
+    async for pages in _together(ctx, walk):
+        unknown, goes_on = await _unknown(ctx, turn, walk, pages)
+        news = await _take_in(ctx, walk, unknown) if unknown else 0
+        if pages[-1].last or _far_enough(ctx, walk, pages[-1], news):
+            return True
+        if unknown:  # that may have taken long
+            goes_on = await ctx.ledger.jobs.extend(turn)
+        if ctx.stopping() or not goes_on:
+            return False
     return True
 
 
-def _reads_on(ctx: Context, walk: _Walk, page: Page) -> bool:
-    """Return whether the walk goes on behind this page, whatever it holds: a sweep does."""
-    return walk.sweep and not (page.last or ctx.stopping() or _far_enough(ctx, walk, page, 0))
+async def _together(ctx: Context, walk: _Walk) -> AsyncIterator[list[Page]]:
+    """Yield the pages, those together that are looked up together: a few that come quickly in a sweep.
 
-
-async def _unknown(ctx: Context, turn: Turn, walk: _Walk, page: Page) -> tuple[list[Execution], bool]:
-    """Return the page's failures that nobody owns, and whether the turn goes on.
-
-    A page of known ones costs this one look-up: `keeping` extends the turn by time, not by pages.
+    Raises:
+        KineticError: when all that was read before has been yielded. It counts, whatever became of the next
+            page: a list that always breaks at the same place would else never be known up to there.
     """
-    failures = {each.uuid: each for each in page.executions}
+    pages: list[Page] = []
+    began_s = time.monotonic()
+    try:
+        async for page in ctx.calls.pages(status=Status.FAILED, since=walk.created_horizon + ctx.calls.skew):
+            walk.pages += 1
+            walk.unreadable += page.unreadable
+            pages.append(page)
+            # Not for long: every look-up tells as well whether the gate is open and the turn is ours.
+            is_quick = len(pages) < QUICK_PAGES and time.monotonic() - began_s < QUICK_S
+            if (
+                is_quick
+                and walk.sweep
+                and not (page.last or ctx.stopping() or _far_enough(ctx, walk, page, 0))
+            ):
+                continue
+            yield pages
+            pages, began_s = [], time.monotonic()
+    except KineticError:
+        if pages:
+            yield pages
+        raise
+    if pages:
+        yield pages
+
+
+async def _unknown(ctx: Context, turn: Turn, walk: _Walk, pages: list[Page]) -> tuple[list[Execution], bool]:
+    """Return the failures on pages that nobody owns, and whether the turn goes on.
+
+    Known ones cost this one look-up: `keeping` extends the turn by time, not by pages.
+    """
+    failures = {each.uuid: each for page in pages for each in page.executions}
     for each in failures.values():
         if each.created_at and each.updated_at:
             walk.longest_run = max(walk.longest_run, each.updated_at - each.created_at)
@@ -265,9 +256,9 @@ async def _unknown(ctx: Context, turn: Turn, walk: _Walk, page: Page) -> tuple[l
 
 
 async def _take_in(ctx: Context, walk: _Walk, unknown: list[Execution]) -> int:
-    """Begin lineages for the new failures of a page; return how many were news.
+    """Begin lineages for new failures; return how many were news.
 
-    The order matters. The page was fetched first; then we ask whose retry call is in doubt, then who is
+    The order matters. Their pages were fetched first; then we ask whose retry call is in doubt, then who is
     owned. A clone that failed before its 201 was processed is therefore either still in doubt here or
     owned by now, and never becomes a root of its own.
     """
