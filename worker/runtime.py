@@ -45,6 +45,8 @@ UseCase = Callable[[Context], Awaitable[dict[str, int] | None]]
 """Returns what it did, in numbers; None when there was nothing to do because it was not its turn."""
 
 log = structlog.get_logger("worker")
+LONGEST_LINGER = timedelta(seconds=0.5)
+"""How long a process stays for what is about to fall due: other jobs wait for it meanwhile."""
 
 # Made before the worker forks, so that its processes share them: the parent sets `stopping` when it is
 # asked to end; the first process that reaches the ledger sets `_reached`. Plain memory without a lock: a
@@ -135,6 +137,7 @@ def options(config: Settings) -> Options:
         submit_batch=config.submit.batch,
         submit_concurrency=config.submit.concurrency,
         submit_lease=config.submit.lease,
+        linger=min(config.submit.interval / 2, LONGEST_LINGER),
         watch_interval=config.watch.interval,
         watch_timeout=config.watch.timeout,
         resolve_interval=config.resolve.interval,

@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import formatdate
 from urllib.request import urlopen
@@ -55,12 +55,13 @@ class Tally:
     Attributes:
         retries: retry calls answered.
         first_s, last_s: when the first and the last of them came in, by this machine's monotonic clock.
+        came_at: when the first for each execution came in, in seconds since the epoch.
     """
 
     retries: int = 0
     first_s: float = 0.0
     last_s: float = 0.0
-    executions: set[bytes] | None = None
+    came_at: dict[str, float] = field(default_factory=dict)
 
 
 class _Connection(asyncio.Protocol):
@@ -91,6 +92,8 @@ class _Connection(asyncio.Protocol):
             answer = _http(201, _clone())
         elif path == b"/tally":
             answer = _http(200, self._told())
+        elif path == b"/came_at":
+            answer = _http(200, json.dumps(self._tally.came_at).encode())
         else:
             answer = _http(200, b'{"items": [], "next": null}')
         if retry and self._latency_s:
@@ -102,13 +105,11 @@ class _Connection(asyncio.Protocol):
         tally, now_s = self._tally, time.monotonic()
         tally.retries += 1
         tally.first_s, tally.last_s = tally.first_s or now_s, now_s
-        assert tally.executions is not None
-        tally.executions.add(execution)
+        tally.came_at.setdefault(execution.decode(), time.time())
 
     def _told(self) -> bytes:
         tally = self._tally
-        executions = len(tally.executions or ())
-        told = {"retries": tally.retries, "executions": executions}
+        told = {"retries": tally.retries, "executions": len(tally.came_at)}
         return json.dumps({**told, "first_s": tally.first_s, "last_s": tally.last_s}).encode()
 
     def _write(self, answer: bytes) -> None:
@@ -131,7 +132,7 @@ def _http(status: int, body: bytes) -> bytes:
 
 
 async def _serve(latency_s: float) -> None:
-    tally = Tally(executions=set())
+    tally = Tally()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Connection(tally, latency_s), "127.0.0.1", 0, backlog=1000)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
@@ -146,7 +147,14 @@ class Api:
 
     def tally(self) -> dict[str, float]:
         """Return what came in so far: see the module."""
-        with urlopen(f"{self.url}/tally", timeout=10) as answer:
+        return self._ask("tally")
+
+    def came_at(self) -> dict[str, float]:
+        """Return when the first retry call for each execution came in, in seconds since the epoch."""
+        return self._ask("came_at")
+
+    def _ask(self, what: str) -> dict[str, float]:
+        with urlopen(f"{self.url}/{what}", timeout=10) as answer:
             told: dict[str, float] = json.load(answer)
         return told
 

@@ -6,6 +6,7 @@ All of them share the machine: what is measured is the worker, so everything els
 from __future__ import annotations
 
 import asyncio
+import random
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -52,15 +53,26 @@ def rig(api_url: str, **env: str) -> Iterator[Rig]:
             yield Rig(url, processes)
 
 
-async def fill_due(redis_url: str, count: int, *, in_s: float = 0.0) -> None:
-    """Put failures into the ledger whose first retry is due, as discovery commits them."""
+async def fill_due(redis_url: str, count: int, *, within_s: float = 0.0) -> dict[str, float]:
+    """Put failures into the ledger as discovery commits them, each with a first retry that falls due.
+
+    Args:
+        redis_url: of the ledger.
+        count: how many.
+        within_s: from now, at random times; 0 = at once.
+
+    Returns:
+        when each execution is due, in seconds since the epoch.
+    """
     ledger = Ledger(Connection(redis_url), NAMESPACE, events_maxlen=100_000)
     try:
         await ledger.begin(timedelta(hours=1))
-        changes = [due(ledger, timedelta(seconds=in_s)) for _ in range(count)]
+        dice = random.Random(7)
+        changes = [due(ledger, timedelta(seconds=within_s * dice.random())) for _ in range(count)]
         for start in range(0, count, AT_ONCE):
             outcomes = await asyncio.gather(*map(ledger.commit, changes[start : start + AT_ONCE]))
             assert set(outcomes) == {Outcome.COMMITTED}
+        return {each.after.root: each.after.due_at.timestamp() for each in changes if each.after.due_at}
     finally:
         await ledger.aclose()
 

@@ -45,6 +45,7 @@ class Options:
         filters: whether it can be asked for the executions of one status.
         many_looks: looks due at once for which the list is read instead.
         submit_concurrency: retry calls, and looks, under way at once per process.
+        linger: how long a task that has nothing more to do waits for what falls due within that time.
         slow_start: how long a call that nobody knows to be answered holds up the next one.
         batch_budget: how long one task goes on starting new work.
         limits: of the clones of all workflows together.
@@ -68,6 +69,7 @@ class Options:
     submit_batch: int = 100
     submit_concurrency: int = 20
     submit_lease: timedelta = timedelta(minutes=2)
+    linger: timedelta = timedelta(0)
     slow_start: timedelta = timedelta(seconds=2)
     watch_interval: timedelta = timedelta(seconds=5)
     watch_timeout: timedelta = timedelta(hours=24)

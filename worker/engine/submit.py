@@ -32,7 +32,7 @@ from worker.engine.log_rules import read_rules
 from worker.engine.pool import Pool
 from worker.engine.release import release
 from worker.kinetic import KineticError, NotFound
-from worker.ledger import LedgerError, Outcome
+from worker.ledger import Claim, LedgerError, Outcome
 
 CALENDAR = Rule.CALENDAR.value
 _JUST_AFTER, _AT_LEAST = timedelta(milliseconds=100), timedelta(seconds=1)
@@ -104,12 +104,14 @@ class _Submission:
     waiting: list[Lineage] = field(default_factory=list)
     calls: list[asyncio.Task[None]] = field(default_factory=list)
     places: asyncio.Semaphore = field(init=False)
+    lingers_until_s: float = field(init=False)
     preparing: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
         """Have a place for each call that may be under way at once."""
         self.preparing = asyncio.Semaphore(_PREPARED_AT_ONCE)
         self.places = asyncio.Semaphore(self.ctx.options.submit_concurrency)
+        self.lingers_until_s = time.monotonic() + self.ctx.options.linger.total_seconds()
 
     async def supply(self) -> Sequence[Lineage]:
         """Claim what is due: one at a time until the API has answered one, a batch from then on.
@@ -122,13 +124,7 @@ class _Submission:
         if self.under_way and not calls.answers_lately:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.ended.wait(), options.slow_start.total_seconds())
-        claim = await self.ctx.ledger.claim(
-            State.SCHEDULED,
-            limit=options.submit_batch,
-            hide_for=options.batch_budget * 2,
-            lease=options.submit_lease,
-            rate=options.token_bucket,
-        )
+        claim = await self._claim()
         self.gate = claim.gate
         calls.opening = claim.gate in ("opening", "full")
         if claim.remaining and calls.answers_lately and time.monotonic() - self.called_at_s > _CALL_EVERY_S:
@@ -146,6 +142,24 @@ class _Submission:
             lineages = await self._first_of(lineages)
         self.under_way += len(lineages)
         return lineages
+
+    async def _claim(self) -> Claim:
+        """Claim what is due; wait for what falls due while the task may linger, for ticks are far apart."""
+        options = self.ctx.options
+        while True:
+            claim = await self.ctx.ledger.claim(
+                State.SCHEDULED,
+                limit=options.submit_batch,
+                hide_for=options.batch_budget * 2,
+                lease=options.submit_lease,
+                rate=options.token_bucket,
+            )
+            left_s = self.lingers_until_s - time.monotonic()
+            if claim.members or claim.next_in is None or self.ctx.stopping():
+                return claim
+            if claim.next_in.total_seconds() > left_s:
+                return claim
+            await asyncio.sleep(claim.next_in.total_seconds())
 
     async def _first_of(self, lineages: Sequence[Lineage]) -> list[Lineage]:
         """Return those that have to wait anyhow and one of the others; give the rest back."""

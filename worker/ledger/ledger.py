@@ -43,11 +43,13 @@ class Claim:
         remaining: how many more are due.
         gate: `open`, `opening` (fewer were claimed than asked for), or why nothing was: `suspended`, `down`,
             `paused`, or `full` when every place of an opening gate is taken.
+        next_in: when the next member falls due, where all that are due were claimed.
     """
 
     members: tuple[str, ...]
     remaining: int
     gate: str
+    next_in: timedelta | None = None
 
 
 class Ledger:
@@ -369,9 +371,10 @@ class Ledger:
         arguments: list[int | float] = [limit, whole_ms(hide_for), whole_ms(lease)]
         arguments += [rate.per_second, rate.burst] if rate else [0, 0]
         call = Call(script("claim"), keys, arguments)
-        now_ms, gate, remaining, *members = await run(self.connection, call)
+        now_ms, gate, remaining, next_ms, *members = await run(self.connection, call)
         self.clock.hear(mark, now_ms)
-        return Claim(tuple(members), remaining, gate)
+        next_in = timedelta(milliseconds=next_ms) if next_ms >= 0 else None
+        return Claim(tuple(members), remaining, gate, next_in)
 
     async def _reschedule(self, index: str, times: Mapping[str, datetime]) -> None:
         pairs = [item for member, moment in times.items() for item in (to_ms(moment), member)]
