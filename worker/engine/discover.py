@@ -33,7 +33,7 @@ complete reading: sweeps do the rest."""
 UNDATED_PAGES = 3
 """Pages without news after which a head poll of a list without dates stops."""
 
-QUICK_PAGES, QUICK_S = 5, 0.25
+QUICK_PAGES, QUICK_S = 10, 0.25
 """Pages of a sweep that are looked up at once, at most, and how long it gathers them."""
 
 _Failure = tuple[Execution, datetime, bool]
