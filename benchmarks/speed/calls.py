@@ -138,17 +138,19 @@ class _Scenario:
         """Do what beat has done when it is due; return how many clones were running at once."""
         due = {job: time.now + every * self._dice.random() for job, every in EVERY.items()}
         most = 0
-        while await self._count(ctx, State.RECOVERED) < self._clones:
+        while await self._recovered(ctx) < self._clones:
             job = min(due, key=lambda each: due[each])
             if due[job] > time.now:
                 await time.go_on(due[job] - time.now)
             await job(ctx)
-            most = max(most, await self._count(ctx, State.RUNNING))
+            running = await ctx.ledger.connection.command("ZCARD", ctx.ledger.keys.state(State.RUNNING))
+            most = max(most, int(running))
             due[job] = max(due[job] + EVERY[job], time.now)
         return most
 
-    async def _count(self, ctx: Context, state: State) -> int:
-        return int(await ctx.ledger.connection.command("ZCARD", ctx.ledger.keys.state(state)))
+    async def _recovered(self, ctx: Context) -> int:
+        count = await ctx.ledger.connection.command("HGET", ctx.ledger.keys.groups, State.RECOVERED.value)
+        return int(count or 0)
 
     async def _lateness(self, ctx: Context, platform: BusyPlatform) -> list[tuple[timedelta, float]]:
         roots = await ctx.ledger.ended_before(State.RECOVERED, ctx.now() + SECOND, self._clones)
