@@ -17,11 +17,11 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test trouble chaos fuzz guards model bench bench-commands check format format-check lint types coverage lock wheel image-check metrics-check broker-check clean
+.PHONY: help install run test trouble chaos fuzz guards model bench bench-policies bench-commands check format format-check lint types coverage lock wheel image-check metrics-check broker-check clean
 
 help: ## Explain every target
 	@echo 'make TARGET [PYTHON=python3.12] [JOBS=4] [ARGS="..."]'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## Make .venv from the lock files (the other targets do it when needed)
 
@@ -59,7 +59,10 @@ model: $(INSTALLED) ## Drive engine and scripts through random interleavings: ma
 guards: $(INSTALLED) ## Remove each guard of a promise in turn and show its test failing: make guards ARGS="lease"
 	@$(BIN)/python -m tests.guards $(ARGS)
 
-bench: $(INSTALLED) ## Compare retry policies on simulated days: make bench ARGS="--day outage --seeds 1-20"
+bench: $(INSTALLED) ## Measure speed, memory and calls against their targets: make bench ARGS="retries --runs 1"
+	@$(BIN)/python -m benchmarks.speed $(ARGS)
+
+bench-policies: $(INSTALLED) ## Compare retry policies on simulated days: make bench-policies ARGS="--day outage"
 	@$(BIN)/python -m benchmarks.effectiveness $(ARGS)
 
 bench-commands: $(INSTALLED) ## Measure every command over 100,000 lineages: make bench-commands ARGS="--answers"
