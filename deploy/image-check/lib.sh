@@ -29,7 +29,7 @@ find_engine() {
     elif command -v docker >/dev/null && docker info >/dev/null 2>&1; then
       ENGINE=docker
     else
-      install_packages podman runc catatonit netavark aardvark-dns ||
+      install_packages podman runc catatonit netavark aardvark-dns iptables ||
         fail 'Neither podman nor a running docker was found. Install one of them, or run this as root on Debian.'
       ENGINE=podman
     fi
