@@ -9,6 +9,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpcore
 import httpx
 
+_NO_HTTP_PROXY = "the environment names a proxy that is not one for HTTP"
 _PLAIN = re.compile(r"(https?://[A-Za-z0-9.:\-\[\]]+)(/[A-Za-z0-9._~!$&'()*+,;=:@/%?\-]*)", re.ASCII)
 """A URL that stands on the wire as it is written; dots that could climb are seen to below."""
 
@@ -56,6 +57,9 @@ def proxy_for(scheme: str, host: str) -> httpx.Proxy | None:
     if not named or proxy_bypass(host):
         return None
     try:
-        return httpx.Proxy(named if "://" in named else f"http://{named}")
+        proxy = httpx.Proxy(named if "://" in named else f"http://{named}")
     except (ValueError, httpx.InvalidURL) as exc:
-        raise httpcore.ProxyError("the environment names a proxy that is not one for HTTP") from exc
+        raise httpcore.ProxyError(_NO_HTTP_PROXY) from exc
+    if proxy.url.scheme not in ("http", "https"):  # SOCKS would be sent our request, key included
+        raise httpcore.ProxyError(_NO_HTTP_PROXY)
+    return proxy
