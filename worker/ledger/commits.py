@@ -121,7 +121,7 @@ class Commits:
         self._events_maxlen = events_maxlen
         self.started_ms: int | None = None
         self._changes = _Lane(connection, clock)
-        self._intents = _Lane(connection, clock, keys.facts if connection.durability else "")
+        self._intents = _Lane(connection, clock, keys.facts) if connection.durability else self._changes
 
     async def commit(
         self, change: Change, *, next_at: datetime | None = None, admission: Admission | None = None
