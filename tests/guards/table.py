@@ -660,6 +660,16 @@ GUARDS = (
     ),
     Guard(
         ONCE,
+        "after an upgrade a person's retry of an older failure is still recognised",
+        "worker/ledger/ledger.py",
+        "begin",
+        "what an older worker noted to recognise a person's retry by is never found: that retry goes on, and ours as well",
+        "await self.rename_keys()\n            await",
+        "await",
+        f"{JOINING}::test_a_retry_of_a_failure_from_before_an_upgrade_joins_too",
+    ),
+    Guard(
+        ONCE,
         "the retry of another new failure waits for that one",
         "worker/engine/discover.py",
         "_one_at_a_time",

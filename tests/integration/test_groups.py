@@ -222,6 +222,30 @@ async def make_old(ledger: Ledger) -> None:
     await ledger.connection.command("HDEL", ledger.keys.facts, "grouped")
 
 
+async def make_it_of_early_format_3(ledger: Ledger) -> None:
+    """Make the ledger look as before format 4: what has ended is in the index of its state, counted by that."""
+    for each in await lineages(ledger):
+        record = json.loads(records.dump(each, "token")) | {"format": 3}
+        await ledger.connection.command("SET", ledger.keys.lineage(each.root), json.dumps(record))
+        await ledger.connection.command("ZADD", ledger.keys.state(each.state), to_ms(each.since), each.root)
+    await ledger.connection.command("HDEL", ledger.keys.groups, *State)
+    await ledger.connection.command("HSET", ledger.keys.facts, "grouped", 3)
+
+
+async def test_what_was_grouped_and_not_counted_by_state_is_counted_once(ctx: Context) -> None:
+    """However often it is met."""
+    for number in range(6):
+        found = await put(ctx.ledger, discovered(execution(f"e{number}")))
+        if number % 2:
+            await put(ctx.ledger, orders.cancel(found, detail=ANN, now=NOW))
+    await make_it_of_early_format_3(ctx.ledger)
+    for _ in range(2):
+        await regroup(ctx)
+        await assert_grouped(ctx.ledger)
+        assert (await Reports(ctx.ledger).summary()).states[State.CANCELLED] == 3
+        assert await roots_of(ctx.ledger, State.CANCELLED) == []
+
+
 async def forty(ledger: Ledger) -> dict[str, Lineage]:
     """Store forty lineages of four workflows, every other one in flight or held."""
     found = {}

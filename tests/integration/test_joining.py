@@ -22,6 +22,7 @@ from worker.engine import watch as look_at_what_is_due
 from worker.engine.context import Context
 from worker.engine.desk import Workflow
 from worker.kinetic import Unreachable
+from worker.ledger.gate import as_mapping
 
 SOON = timedelta(seconds=1)
 
@@ -514,6 +515,34 @@ async def test_a_forgotten_lineage_takes_its_key_along(
     assert await ctx.ledger.roots_by_key([key, ("version-1", "")]) == {key: newest}
     await prune(ctx)
     assert await ctx.ledger.roots_by_key([key]) == {}
+
+
+async def test_a_retry_of_a_failure_from_before_an_upgrade_joins_too(ctx: Context, api: ScriptedApi) -> None:
+    """An older worker named keys by what they are made of; its names are gone afterwards."""
+    api.add(failed())
+    await poll(ctx)
+    keys, command = ctx.ledger.keys, ctx.ledger.connection.command
+    await command("DEL", keys.keys)
+    await command("HSET", keys.keys, "version-1\nprint", "a")
+    await command("HDEL", keys.facts, "keyed")
+    await ctx.ledger.begin(timedelta(0))  # as every new process does
+    api.add(run("theirs", Status.RUNNING))
+    assert await joined(ctx) == 1
+    assert (await lineage_of(ctx)).newest.clone == "theirs"
+    assert as_mapping(await command("HGETALL", keys.keys)) == {keys.key("version-1", "print"): "a"}
+
+
+async def test_an_older_workers_name_of_a_key_does_not_displace_the_newest_lineage(ctx: Context) -> None:
+    """What it still wrote after the first new worker came is met when lineages are grouped, page by page."""
+    keys, command = ctx.ledger.keys, ctx.ledger.connection.command
+    await ctx.ledger.begin(timedelta(0))
+    await command("HSET", keys.keys, keys.key("v", "p0"), "newer")
+    for number in range(1200):
+        await command("HSET", keys.keys, f"v\np{number}", f"older-{number}")
+    await prune(ctx)
+    stored = as_mapping(await command("HGETALL", keys.keys))
+    wanted = {keys.key("v", f"p{number}"): f"older-{number}" for number in range(1, 1200)}
+    assert stored == wanted | {keys.key("v", "p0"): "newer"}
 
 
 def test_the_defaults_join() -> None:

@@ -42,6 +42,7 @@ async def regroup(ctx: Context) -> int:
 
 async def _pass(ctx: Context, turn: Turn) -> tuple[int, bool]:
     """Go through all lineages once; return how many were put into groups, and whether it came to its end."""
+    await ctx.ledger.rename_keys()
     put = 0
     for state in State:
         async for roots in ctx.ledger.scan(state):

@@ -9,6 +9,9 @@ from hashlib import blake2b
 
 from worker.domain.lineage import State
 
+KEY_SEPARATOR = "\n"
+"""Between a workflow version and a fingerprint; no digest has one."""
+
 
 @dataclass(frozen=True)
 class Keys:
@@ -219,7 +222,12 @@ class Keys:
         """
         if not fingerprint:
             return ""
-        digest = blake2b(f"{workflow_version_uuid}\n{fingerprint}".encode(), digest_size=9).digest()
+        return Keys.digest(f"{workflow_version_uuid}{KEY_SEPARATOR}{fingerprint}")
+
+    @staticmethod
+    def digest(key: str) -> str:
+        """Return the field of a key from what it is made of; before format 4 that was the field itself."""
+        digest = blake2b(key.encode(), digest_size=9).digest()
         return urlsafe_b64encode(digest).decode()
 
     # A commit names thirty keys: what is the same for all of them is put together once.

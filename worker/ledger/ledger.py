@@ -18,10 +18,10 @@ from worker.ledger.clock import ServerClock, from_ms, to_ms, whole_ms
 from worker.ledger.commits import Admission, Commits, Outcome, Rate
 from worker.ledger.connection import Connection
 from worker.ledger.errors import LedgerFormatError
-from worker.ledger.gate import Gate
+from worker.ledger.gate import Gate, as_mapping
 from worker.ledger.groups import Group, final_state
 from worker.ledger.jobs import Jobs, Turn
-from worker.ledger.keys import Keys
+from worker.ledger.keys import KEY_SEPARATOR, Keys
 from worker.ledger.scripts import Call, run, run_all, script
 from worker.ledger.workflows import Workflows
 
@@ -72,19 +72,25 @@ class Ledger:
 
         `up_for` is how long this process has been trying to reach the ledger for the first time.
 
+        Keys that an older worker named otherwise have their name of today afterwards: a retry that a person
+        makes of an older failure is recognised by them from the first reading on.
+
         Raises:
             LedgerFormatError: the ledger belongs to a newer worker.
         """
         mark = self.clock.mark()
         up_ms = whole_ms(up_for)
         call = Call(script("begin"), [self.keys.facts], [up_ms, records.FORMAT])
-        now_ms, started_ms, written_as, _first = await run(self.connection, call)
+        now_ms, started_ms, written_as, keyed = await run(self.connection, call)
         self.clock.hear(mark, now_ms)
         if int(written_as) > records.FORMAT:
             raise LedgerFormatError(
                 f"the ledger {self.keys.namespace} has format {written_as}, this worker knows up to "
                 f"{records.FORMAT}: start the newer version, or use another LEDGER_NAMESPACE"
             )
+        if keyed < records.FORMAT:
+            await self.rename_keys()
+            await self.connection.command("HSET", self.keys.facts, "keyed", records.FORMAT)
         self._commits.started_ms = started_ms
         return from_ms(started_ms)
 
@@ -315,6 +321,19 @@ class Ledger:
             if isinstance(answer, Exception):
                 raise answer
         return sum(answer[1] for answer in answers)
+
+    async def rename_keys(self) -> int:
+        """Name keys by their digests that an older worker wrote; return how many there were."""
+        cursor: int | str = 0
+        renamed = 0
+        while True:
+            cursor, found = await self.connection.command("HSCAN", self.keys.keys, cursor, "COUNT", SCAN)
+            old = [field for field in as_mapping(found) if KEY_SEPARATOR in field]
+            if old:
+                names = [name for field in old for name in (field, self.keys.digest(field))]
+                renamed += await run(self.connection, Call(script("rename_keys"), [self.keys.keys], names))
+            if int(cursor) == 0:
+                return renamed
 
     async def grouped(self) -> None:
         """Note that every lineage is in its group."""

@@ -17,10 +17,11 @@ from worker.ledger.errors import LedgerFormatError
 from worker.ledger.packing import pack, unpack
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-FORMAT = 3
+FORMAT = 4
 """2 added what is known of the failure (`failed_as`, `strikes`), `joined` attempts, and the index of what is
-in flight; 3 adds `order`, the index of groups, and packs records of what has ended. A worker that does not
-keep an index must not write beside one that does."""
+in flight; 3 `order` and the index of groups; 4 packs records of what has ended, keeps those in no index but
+their group's, and names keys by digests. A worker that does not keep an index must not write beside one that
+does."""
 _HEAD = ("format", "version", "token")
 """What the scripts look at: never packed."""
 _MOMENTS = frozenset(

@@ -68,9 +68,12 @@ local function count_group(counts, group, by)
 end
 
 -- Move a lineage from one group to another ("" = none), and keep the counts of both in step with their indexes.
+-- Return whether it was not in the second before.
 local function move_group(counts, from_index, to_index, from, to, root, since)
   if from ~= '' and from ~= to and redis.call('ZREM', from_index, root) == 1 then count_group(counts, from, -1) end
-  if to ~= '' and redis.call('ZADD', to_index, since, root) == 1 then count_group(counts, to, 1) end
+  local entered = to ~= '' and redis.call('ZADD', to_index, since, root) == 1
+  if entered then count_group(counts, to, 1) end
+  return entered
 end
 
 -- Five minutes: runs are counted by them.
