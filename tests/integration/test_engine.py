@@ -232,6 +232,25 @@ async def test_a_gate_that_another_worker_closed_stops_the_rest_of_a_batch(
     assert len(await roots_in(ctx, State.SCHEDULED)) == 3
 
 
+async def test_a_worker_that_stops_sends_nothing_that_waited_for_a_place(
+    with_options: Callable[..., Context], api: ScriptedApi
+) -> None:
+    """It was handed to the pool while a call was under way: it is given back, due as before."""
+    ctx = with_options(submit_concurrency=1)
+
+    async def meanwhile(api: ScriptedApi, of: str) -> Delivery:
+        ctx.stopping = lambda: True
+        return Accepted(api.make_clone(of))
+
+    api.add(*(failed(f"e{n}") for n in range(5)))
+    await discover(ctx)
+    api.answers.extend([accepting, meanwhile])
+    await submit(ctx)
+    assert len(api.calls) == 2
+    assert len(await roots_in(ctx, State.SCHEDULED)) == 3
+    assert await ctx.ledger.count_due(State.SCHEDULED) == 3
+
+
 async def test_the_policy_is_asked_again_right_before_the_call(ctx: Context, api: ScriptedApi) -> None:
     """A deploy that switches a workflow off stops what was scheduled before it."""
     api.add(failed("a"))

@@ -223,7 +223,7 @@ async def make_old(ledger: Ledger) -> None:
 
 
 async def make_it_of_early_format_3(ledger: Ledger) -> None:
-    """Make the ledger look as before format 4: what has ended is in the index of its state, counted by that."""
+    """Make the ledger look as before format 4: what has ended is in its state's index, counted by that."""
     for each in await lineages(ledger):
         record = json.loads(records.dump(each, "token")) | {"format": 3}
         await ledger.connection.command("SET", ledger.keys.lineage(each.root), json.dumps(record))

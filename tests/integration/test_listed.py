@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,15 +13,16 @@ import pytest
 from tests.integration.test_engine import failed, lineage_of, roots_in
 from tests.integration.test_engine import watch as watch_all
 from tests.support.examples import execution
-from tests.support.scripted_api import ScriptedApi
+from tests.support.scripted_api import ScriptedApi, clone_then_lose_the_answer
 from worker.domain.delivery import Accepted, Delivery
-from worker.domain.executions import Status
+from worker.domain.executions import Execution, Status
 from worker.domain.lineage import State
 from worker.domain.transitions import Change
-from worker.engine import discover, submit, survey, watch
+from worker.engine import discover, resolve, submit, survey, watch
 from worker.engine.clones import take_in_ended
 from worker.engine.context import TURN_LEASE, Context
 from worker.engine.listed import JOB
+from worker.engine.watch import BATCHES
 from worker.kinetic import KineticError, Page, Throttled, Unreadable
 from worker.ledger.workflows import Length
 
@@ -44,7 +46,7 @@ def others(api: ScriptedApi, how_many: int, *, ago: timedelta = timedelta(0)) ->
 async def running(ctx: Context, api: ScriptedApi, how_many: int = MANY) -> list[str]:
     """Retry that many failures; return their clones, in order."""
     roots = [f"e{n}" for n in range(how_many)]
-    api.add(*(failed(root, ago=10 * SECOND) for root in roots))
+    api.add(*(failed(root, ago=10 * SECOND, n_steps=7) for root in roots))
     await discover(ctx)
     await submit(ctx)
     return [(await lineage_of(ctx, root)).newest.clone for root in roots]
@@ -71,7 +73,7 @@ async def grown_old(ctx: Context, root: str, age: timedelta) -> None:
     await ctx.ledger.commit(Change(before, after, ()))
 
 
-def meeting(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch, meet: Callable[[], Awaitable[None]]) -> None:
+def meeting(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch, meet: Callable[[], Awaitable[object]]) -> None:
     """Let something happen when the first page has been fetched, before it is read."""
     pages = api.pages
 
@@ -216,6 +218,44 @@ async def test_ends_of_clones_that_are_not_due_are_taken_in_as_well(many: Contex
     assert await states(many) == {"recovered": MANY + 1}
 
 
+async def test_a_platform_without_failures_needs_no_look_by_name(
+    with_options: Callable[..., Context], many: Context, api: ScriptedApi
+) -> None:
+    """Nothing is listed as failed, which is believed; what completed is listed, and these are not."""
+    ctx = with_options(watch_interval=MINUTE)
+    await running(ctx, api)
+    for n in range(MANY):
+        del api.executions[f"e{n}"]
+    await watch_all(ctx)
+    assert (api.gets, await states(ctx)) == (0, {"running": MANY})
+    assert await next_look(ctx, "e1") > ctx.now() + MINUTE / 2
+
+
+@pytest.mark.parametrize("left_out", ["n_steps", "updated_at"])
+async def test_a_failure_that_the_list_tells_too_little_of_is_asked_for(
+    many: Context, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch, left_out: str
+) -> None:
+    """Where and when it failed decides what comes next; due or not, the list alone ends nothing."""
+    clones = await running(many, api, MANY + 1)
+    for clone in clones:
+        api.end(clone, Status.FAILED)
+    pages = api.pages
+    blank: dict[str, Any] = {left_out: None}
+
+    async def curt(**wanted: Any) -> AsyncIterator[Page]:
+        async for page in pages(**wanted):
+            shown = tuple(replace(each, **blank) for each in page.executions)
+            yield replace(page, executions=shown)
+
+    monkeypatch.setattr(api, "pages", curt)
+    await many.ledger.reschedule(State.RUNNING, {f"e{MANY}": many.now() + MINUTE})
+    await watch(many)
+    assert (api.gets, await states(many)) == (MANY, {"scheduled": MANY, "running": 1})
+    signature = (await lineage_of(many, "e0")).signature
+    assert signature
+    assert signature.n_steps == 7
+
+
 # --- what may happen meanwhile ----------------------------------------------------------------------------
 
 
@@ -300,6 +340,67 @@ async def test_a_gate_that_closes_midway_stops_the_looks(
     await watch_all(many)
     assert (api.gets, await states(many)) == (0, {"running": MANY})
     assert max([await next_look(many, f"e{n}") for n in range(MANY)]) <= many.now()
+
+
+async def test_a_gate_that_another_worker_closes_stops_the_reading(
+    many: Context, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing more is asked for, nobody is forgotten, and the list is not blamed for it."""
+    monkeypatch.setattr("worker.engine.gatekeeper.LOOK_EVERY_S", 0)
+    await running(many, api)
+    api.page_size = 1
+    api.pages_read = 0
+    meeting(api, monkeypatch, partial(many.ledger.gate.pause, "rate_limited", MINUTE))
+    await watch_all(many)
+    assert (api.gets, api.pages_read, await states(many)) == (0, 1, {"running": MANY})
+    assert max([await next_look(many, f"e{n}") for n in range(MANY)]) <= many.now()
+    assert await many.ledger.connection.command("HGET", many.ledger.keys.job(JOB), "memory") is None
+
+
+async def test_a_gate_that_another_worker_closes_stops_the_looks_by_name(
+    with_options: Callable[..., Context], many: Context, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that the list did not show are asked for a few at a time."""
+    ctx = with_options(submit_concurrency=1)
+    monkeypatch.setattr("worker.engine.gatekeeper.LOOK_EVERY_S", 0)
+    await running(ctx, api)
+    api.cut_after_pages = 0  # nobody is shown, and nobody is taken for running
+    get = api.get
+
+    async def get_once(uuid: str) -> Execution:
+        await ctx.ledger.gate.pause("rate_limited", MINUTE)
+        return await get(uuid)
+
+    monkeypatch.setattr(api, "get", get_once)
+    await watch_all(ctx)
+    assert 0 < api.gets <= BATCHES
+    due = [n for n in range(MANY) if await next_look(ctx, f"e{n}") <= ctx.now()]
+    assert len(due) >= MANY - BATCHES
+
+
+@pytest.mark.parametrize("read", [survey, discover, resolve])
+async def test_no_list_is_read_on_when_another_worker_has_closed_the_gate(
+    many: Context,
+    api: ScriptedApi,
+    monkeypatch: pytest.MonkeyPatch,
+    read: Callable[[Context], Awaitable[object]],
+) -> None:
+    """The next reading goes as far as this one should have gone."""
+    monkeypatch.setattr("worker.engine.gatekeeper.LOOK_EVERY_S", 0)
+    await running(many, api)
+    api.answers.append(clone_then_lose_the_answer)
+    api.add(failed("in-doubt"))
+    await many.ledger.connection.command("DEL", many.ledger.keys.job("discover"))
+    await discover(many)
+    await submit(many)
+    await many.ledger.connection.command("DEL", *map(many.ledger.keys.job, ("survey", "discover", "resolve")))
+    api.page_size = 1
+    api.pages_read = 0
+    meeting(api, monkeypatch, partial(many.ledger.gate.pause, "rate_limited", MINUTE))
+    await read(many)
+    assert api.pages_read == 1
+    [job] = await many.ledger.connection.command("KEYS", many.ledger.keys.job("*"))
+    assert await many.ledger.connection.command("HGET", job, "memory") in (None, "{}")
 
 
 async def test_a_list_of_others_is_given_up(many: Context, api: ScriptedApi) -> None:

@@ -59,10 +59,15 @@ async def take_in_ended(ctx: Context, runs: Iterable[Execution]) -> int:
     The list was read first, and then the records. So a run that is in place is left out: the list may show
     how it was before it was retried.
     """
-    ended = {each.uuid: each for each in runs if each.status.is_final}
+    ended = {each.uuid: each for each in runs if tells_enough(each) and each.status.is_final}
     watched = await ctx.ledger.watched(list(ended))
     looks = [take_in(ctx, lineage, ended[uuid]) for uuid, lineage in watched.items()]
     return (await all_of(looks)).count(None)
+
+
+def tells_enough(run: Execution) -> bool:
+    """Whether a run that a list showed is judged by that; a failure without its step or time is asked for."""
+    return run.status is not Status.FAILED or None not in (run.n_steps, run.updated_at)
 
 
 async def all_of(work: Iterable[Awaitable[T]]) -> list[T]:

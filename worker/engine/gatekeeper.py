@@ -30,7 +30,13 @@ _ABSENT_DETAIL = (
 )
 _FORBIDDEN, _NOT_FOUND = 403, 404
 _ALLOWED_LATELY = timedelta(minutes=5)
+LOOK_EVERY_S = 0.05
+"""How often the gate is looked at while a list is read or many executions are asked for by name."""
 _RULE = ClosingRule(outage.MEMORY, outage.FIRST_PROBE_IN, outage.LONGEST_PROBE_PAUSE)
+
+
+class GateClosed(KineticError):
+    """The gate was closed while a list was read, perhaps by another worker: no further page is asked for."""
 
 
 class Gatekeeper:
@@ -50,6 +56,7 @@ class Gatekeeper:
         self._lists = lists
         self._answers = Answers()
         self._answered_at_s = float("-inf")
+        self._found_open_at_s = float("-inf")
         self.closings = 0
         self.opening = False
 
@@ -96,16 +103,30 @@ class Gatekeeper:
         return execution
 
     async def pages(self, *, status: Status | None, since: datetime | None = None) -> AsyncIterator[Page]:
-        """Yield the listing page by page; raises `KineticError`."""
+        """Yield the listing page by page; raises `KineticError`, `GateClosed` among them."""
+        await self._pass()
         begun_at = self._ledger.clock.now()
         try:
             async for page in self._api.pages(status=status, since=since):
                 self._heard(begun_at)
                 yield page
+                if not page.last:
+                    await self._pass()
                 begun_at = self._ledger.clock.now()
         except KineticError as error:
             await self._heed(error, begun_at)
             raise
+
+    async def is_open(self) -> bool:
+        """Return whether calls may go on; that another worker closed the gate is seen within a moment."""
+        if time.monotonic() - self._found_open_at_s < LOOK_EVERY_S:
+            return True
+        gate = await self._ledger.gate.look()
+        if gate.closed or gate.paused_until:
+            self._note_closing()
+            return False
+        self._found_open_at_s = time.monotonic()
+        return True
 
     async def flush(self) -> None:
         """Report the answers that were not reported yet, and add the calls to those that are counted."""
@@ -221,13 +242,21 @@ class Gatekeeper:
             max(begun_at, so_far.retry_begun_at or begun_at) if retry else so_far.retry_begun_at,
         )
 
+    async def _pass(self) -> None:
+        if not await self.is_open():
+            raise GateClosed("gate_closed", "no call may be made now; the rest of the list was not asked for")
+
+    def _note_closing(self) -> None:
+        self.closings += 1
+        self._found_open_at_s = float("-inf")
+
     async def _failed(self, failure: Failure) -> None:
         newest = self._answers.retry_begun_at if failure.retry else self._answers.begun_at
         if newest and failure.begun_at < newest:
             return  # it hung for a while, and the API has answered since: old news
         heard = await self._report(failure)
         if heard is not Heard.OPEN:
-            self.closings += 1
+            self._note_closing()
         if heard is Heard.CLOSED:
             self._log.error(
                 "api_down",
@@ -249,7 +278,7 @@ class Gatekeeper:
             raise
 
     async def _suspend(self, reason: str, detail: str, http_status: int | None) -> None:
-        self.closings += 1
+        self._note_closing()
         if await self._ledger.gate.suspend(reason, detail, KEY_FIRST_PROBE_IN, KEY_LONGEST_PAUSE):
             self._log.error(
                 "worker_suspended",
@@ -261,7 +290,7 @@ class Gatekeeper:
             )
 
     async def _pause(self, reason: str, duration: timedelta, http_status: int | None) -> None:
-        self.closings += 1
+        self._note_closing()
         if await self._ledger.gate.pause(reason, duration):
             self._log.warning(
                 "calls_paused", reason=reason, http_status=http_status, duration=duration.total_seconds()

@@ -29,7 +29,7 @@ from worker.domain.watching import (
     next_list_in,
     reads_on,
 )
-from worker.engine.clones import all_of, next_look_at, take_in, take_in_ended
+from worker.engine.clones import all_of, next_look_at, take_in, take_in_ended, tells_enough
 from worker.engine.context import CLOCK_MARGIN, TURN_LEASE, Context
 from worker.engine.desk import Workflow
 from worker.kinetic import KineticError, Page
@@ -61,7 +61,8 @@ class _Reading:
     Attributes:
         due: by their newest run: the lineages that it is for, read before it.
         usual: pages of the last reading, if that was lately.
-        told: those of them that the list showed.
+        told: those of them that the list showed, and told enough of.
+        curt: those of which it showed a failure and not what it is judged by.
         unseen: those that it went past without showing them.
         times: when lineages are looked at next, by root.
         given_up: whether it brought too little, or had to end for another reason.
@@ -73,6 +74,7 @@ class _Reading:
     pages: int = 0
     ended: int = 0
     told: set[str] = field(default_factory=set)
+    curt: set[str] = field(default_factory=set)
     unseen: set[str] = field(default_factory=set)
     times: dict[str, datetime] = field(default_factory=dict)
     given_up: bool = False
@@ -93,6 +95,7 @@ async def read_list(ctx: Context) -> tuple[list[Lineage], int] | None:
     if not isinstance(turn, Turn):
         return [], 0
     memory = None
+    closings = ctx.calls.closings
     try:
         plan = _plan(ctx, turn.memory, due)
         if plan is _Plan.WAIT:
@@ -103,8 +106,9 @@ async def read_list(ctx: Context) -> tuple[list[Lineage], int] | None:
             reading = await _begin(ctx, _usual(ctx, turn.memory))
             await _read(ctx, reading)
         asked = _who_is_asked(ctx, reading)
-        memory = _remember(ctx, turn.memory, reading, asked)
-        await _put_off(ctx, reading, memory)
+        if ctx.calls.closings == closings:  # else it was cut short: that says nothing of the list
+            memory = _remember(ctx, turn.memory, reading, asked)
+        await _put_off(ctx, reading, memory or {})
         return asked, reading.ended
     finally:
         await ctx.ledger.jobs.finish(turn, memory)
@@ -165,22 +169,23 @@ async def _read(ctx: Context, reading: _Reading) -> None:
             "list_not_read_for_looks",
             reason=error.reason,
             detail=error.detail,
-            next="clones are asked for one by one",
+            next="clones are asked for one by one while calls are allowed",
         )
     if len(passed) == len(statuses):
-        reading.unseen = set.intersection(*passed) - reading.told
+        reading.unseen = set.intersection(*passed) - reading.told - reading.curt
 
 
 async def _walk(ctx: Context, reading: _Reading, status: Status | None) -> set[str]:
     """Read pages as far back as the oldest due clone; return which due clones are younger than the last one.
 
-    A list that shows nothing at all proves nothing: it may be none of that status.
+    A list that shows nothing at all proves nothing: the server may call that status something else. That it
+    shows no failure is believed, as it is when failures are noticed: a healthy platform has none.
     """
     left = sorted(
         (_made_after(each), clone) for clone, each in reading.due.items() if not each.newest.in_place
     )
     passed: set[str] = set()
-    closings, shown = ctx.calls.closings, 0
+    shown = int(status is Status.FAILED)
     ends_at = reading.began_at + ctx.options.batch_budget * LONGEST_READING
     reach = left[0][0] if left else reading.began_at
     async for page in ctx.calls.pages(status=status, since=reach + ctx.calls.skew):
@@ -194,7 +199,7 @@ async def _walk(ctx: Context, reading: _Reading, status: Status | None) -> set[s
             break
         spared = len(passed | reading.told)
         worth_it = reads_on(reading.pages, spared, len(reading.due), reading.usual)
-        if not worth_it or ctx.calls.closings != closings or ctx.stopping() or ctx.now() > ends_at:
+        if not worth_it or ctx.stopping() or ctx.now() > ends_at:
             reading.given_up = True
             break
     return passed
@@ -212,6 +217,8 @@ async def _take_in(ctx: Context, reading: _Reading, page: Page) -> None:
         for each in page.executions
         if each.uuid in reading.due and each.uuid not in reading.told
     }
+    reading.curt |= {uuid for uuid, each in due.items() if not tells_enough(each)}
+    due = {uuid: each for uuid, each in due.items() if uuid not in reading.curt}
     reading.told |= set(due)
     looks = {uuid: reading.due[uuid] for uuid in due}
     next_looks = await all_of(take_in(ctx, lineage, due[uuid]) for uuid, lineage in looks.items())

@@ -74,11 +74,18 @@ class Readings:
         """Whether no log is read now."""
         return self.hung >= HUNG_IN_A_ROW and self.clock_s() < self.rests_until_s
 
-    async def read(self, logs: Logs, execution: Execution) -> str | None:
-        """Return the end of a log; None when there is none to be had, or logs are left alone for now."""
+    async def read(self, logs: Logs, executions: Executions, uuid: str) -> str | None:
+        """Return the end of a run's log; None when there is none to be had, or logs are left alone for now.
+
+        A page of failures brings many at once: the calls that say where their logs are wait as well.
+
+        Raises:
+            KineticError: the execution cannot be read.
+        """
         async with self.at_once:
             if self.rests:  # the three before this one hung while it waited for its place
                 return None
+            execution = await executions.get(uuid)
             began_s = self.clock_s()
             tries = self.hung >= HUNG_IN_A_ROW
             if tries:  # after a rest, and alone: the others rest on
@@ -143,10 +150,9 @@ async def read_rules(
     if known.rests:
         return None
     try:
-        execution = await ctx.calls.get(execution_uuid)
+        text = await known.read(ctx.logs, ctx.calls, execution_uuid)
     except KineticError:
         return None  # the gate has heard of it, and the retry call will meet the same
-    text = await known.read(ctx.logs, execution)
     if text is None:
         return None
     found = first_match(here, text)

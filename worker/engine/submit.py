@@ -59,13 +59,12 @@ async def submit(ctx: Context, call_siblings: Callable[[int], None] = lambda _: 
     """
     released = await release(ctx)
     run = _Submission(ctx, call_siblings)
-    closings = ctx.calls.closings
     pool = Pool(
         run.supply,
         run.work,
         concurrency=ctx.options.submit_concurrency + _beside(ctx.options.submit_concurrency),
         budget=ctx.options.batch_budget,
-        keep_going=lambda: run.open and ctx.calls.closings == closings and not ctx.stopping(),
+        keep_going=lambda: run.goes_on,
     )
     try:
         await pool.run()
@@ -103,15 +102,22 @@ class _Submission:
     gated: list[Lineage] = field(default_factory=list)
     waiting: list[Lineage] = field(default_factory=list)
     calls: list[asyncio.Task[None]] = field(default_factory=list)
+    closings: int = field(init=False)
     places: asyncio.Semaphore = field(init=False)
     lingers_until_s: float = field(init=False)
     preparing: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
         """Have a place for each call that may be under way at once."""
+        self.closings = self.ctx.calls.closings
         self.preparing = asyncio.Semaphore(_PREPARED_AT_ONCE)
         self.places = asyncio.Semaphore(self.ctx.options.submit_concurrency)
         self.lingers_until_s = time.monotonic() + self.ctx.options.linger.total_seconds()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether another call may be begun."""
+        return self.open and self.ctx.calls.closings == self.closings and not self.ctx.stopping()
 
     async def supply(self) -> Sequence[Lineage]:
         """Claim what is due: one at a time until the API has answered one, a batch from then on.
@@ -155,7 +161,7 @@ class _Submission:
                 rate=options.token_bucket,
             )
             left_s = self.lingers_until_s - time.monotonic()
-            if claim.members or claim.next_in is None or self.ctx.stopping():
+            if claim.members or claim.next_in is None or not self.goes_on:
                 return claim
             if claim.next_in.total_seconds() > left_s:
                 return claim
@@ -188,7 +194,11 @@ class _Submission:
         """Take one lineage from `scheduled` to wherever its retry call leads."""
         async with self.places:
             try:
-                sent = await self._work(lineage)
+                if self.goes_on:  # asked once more: it may have waited for its place as long as a call takes
+                    sent = await self._work(lineage)
+                else:
+                    sent = None
+                    self.gated.append(lineage)
             finally:
                 self.under_way -= 1
                 self.ended.set()

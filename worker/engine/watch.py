@@ -111,23 +111,19 @@ class _Clones(_Looks[Lineage]):
         self.asked: list[Lineage] | None = None
 
     async def run(self) -> None:
-        closings = self.ctx.calls.closings
         if read := await read_list(self.ctx):
             self.asked, self.ended = read
-        if self.ctx.calls.closings != closings:  # nothing more is asked for now, whoever would be
-            self.put_off(self.asked or [])
-            await self.save_times()
-        else:
-            await super().run()
+        await super().run()
         await self.ctx.desk.save_lengths()
 
     async def supply(self) -> Sequence[Lineage]:
+        most = self.at_once * BATCHES
         if self.asked is not None:  # the list was read for all that are due: these it does not show
-            asked, self.asked = self.asked, []
+            if not await self.ctx.calls.is_open():  # the pool sees that as well, and ends
+                return []
+            asked, self.asked = self.asked[:most], self.asked[most:]
             return asked
-        claim = await self.ctx.ledger.claim(
-            State.RUNNING, limit=self.at_once * BATCHES, hide_for=self.hide_for
-        )
+        claim = await self.ctx.ledger.claim(State.RUNNING, limit=most, hide_for=self.hide_for)
         found = await self.ctx.ledger.read(claim.members)
         return [each for each in found.values() if isinstance(each, Lineage) and each.state is State.RUNNING]
 
@@ -139,8 +135,8 @@ class _Clones(_Looks[Lineage]):
             self.ended += 1
 
     def put_off(self, lineages: Sequence[Lineage]) -> None:
-        """Let others look at what was not begun."""
-        self.times |= {each.root: self.ctx.now() for each in lineages}
+        """Let others look at what was not begun, nor handed out."""
+        self.times |= {each.root: self.ctx.now() for each in (*lineages, *(self.asked or ()))}
 
     async def save_times(self) -> None:
         await self.ctx.ledger.reschedule(State.RUNNING, self.times)

@@ -118,6 +118,23 @@ async def test_few_logs_are_read_at_once() -> None:
     assert (found, world.most, world.read()) == ([HOLD] * 20, MOST_AT_ONCE, 20)
 
 
+async def test_calls_that_say_where_logs_are_wait_for_their_place() -> None:
+    """A page of failures that came at once is no burst of calls, least of all while the gate opens."""
+    world, asked = SlowWorld(), list[int]()
+    get = world.get
+
+    async def slow(execution_uuid: str) -> Execution:
+        world.under_way += 1
+        asked.append(world.under_way)
+        await asyncio.sleep(0)
+        world.under_way -= 1
+        return await get(execution_uuid)
+
+    world.get = slow  # type: ignore[method-assign]
+    await asyncio.gather(*(read_rules(world, f"e-{n}", (HOLD,)) for n in range(20)))
+    assert (len(asked), max(asked)) == (20, MOST_AT_ONCE)
+
+
 async def test_a_place_that_hangs_is_left_alone_for_a_minute_and_then_tried_once() -> None:
     """Who waited for a place does not hang as well, and nobody asks for an execution in vain."""
     world = SlowWorld(text=None, takes_s=10.0)
