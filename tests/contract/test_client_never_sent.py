@@ -168,6 +168,19 @@ async def test_a_proxy_that_hangs_up_on_the_tunnel_is_not_delivered(monkeypatch:
             assert (await undelivered(client)).reason in ("connect_error", "proxy_error")
 
 
+@pytest.mark.parametrize("address", ["https://kinetic.invalid", "http://kinetic.invalid"])
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "socks4"])
+async def test_a_proxy_that_is_none_for_http_is_sent_nothing(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, address: str
+) -> None:
+    """It would take our request, key included, for its own handshake."""
+    async with serving(hang) as proxy:
+        monkeypatch.setenv("ALL_PROXY", f"{scheme}://127.0.0.1:{proxy.port}")
+        async with client_of(address) as client:
+            assert (await undelivered(client)).reason == "proxy_error"
+        assert proxy.connections == 0
+
+
 async def test_a_cancellation_before_sending_sends_nothing() -> None:
     """A worker that is told to stop while it connects leaves no request behind."""
     async with serving(hang) as server, client_of(f"https://127.0.0.1:{server.port}") as client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 
 import pytest
 
@@ -164,6 +165,23 @@ async def test_a_stale_connection_is_noticed_before_it_is_used() -> None:
         closed.clear()
         assert isinstance(await client.retry("b"), Accepted)
         assert len(server.seen) == 2
+        assert server.connections == 2
+
+
+async def test_a_connection_that_was_closed_while_this_process_was_busy_is_not_used() -> None:
+    """The end has arrived, and the event loop has not come round to it: no POST is lost on it."""
+    wires: list[Wire] = []
+
+    async def keeps_open(wire: Wire) -> None:
+        wires.append(wire)
+        while True:
+            await wire.request()
+            await wire.answer(201, clone())
+
+    async with serving(keeps_open) as server, client_of(server.url, connections=1) as client:
+        assert isinstance(await client.retry("a"), Accepted)
+        wires[0].writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        assert isinstance(await client.retry("b"), Accepted)
         assert server.connections == 2
 
 

@@ -7,6 +7,7 @@ httpcore's own go through anyio and bound every single read and write, which cos
 from __future__ import annotations
 
 import asyncio
+import select
 import ssl
 from collections.abc import Iterable
 from typing import Any
@@ -170,7 +171,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         """Return what httpcore asks for: `is_readable` is whether there is anything nobody asked for."""
         match info:
             case "is_readable":
-                return self._protocol.ended or bool(self._protocol.received)
+                return self._protocol.ended or bool(self._protocol.received) or self._has_unread()
             case "ssl_object" | "socket":
                 return self._transport.get_extra_info(info)
             case "client_addr":
@@ -178,3 +179,15 @@ class _Stream(httpcore.AsyncNetworkStream):
             case "server_addr":
                 return self._transport.get_extra_info("peername")
         return None
+
+    def _has_unread(self) -> bool:
+        """Whether anything came in, or the end, that the event loop has not come round to reading.
+
+        The other side may have closed while this process was busy: what is sent then ends unclear.
+        """
+        try:
+            poll = select.poll()
+            poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+            return bool(poll.poll(0))
+        except ValueError:  # closed on our side
+            return True
