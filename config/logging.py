@@ -21,7 +21,7 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from config.plain import LONGEST_VALUE, cut, plain, without_controls
-from config.redaction import OURS, Redactor
+from config.redaction import Redactor
 
 Format = Literal["json", "console"]
 
@@ -41,6 +41,8 @@ FOREIGN = (
 """Loggers that bring handlers of their own, or do not pass their lines on, unless told otherwise."""
 
 _FIRST = ("timestamp", "level", "logger", "event")
+_OURS = frozenset({"timestamp", "level"})
+"""Fields that the chain itself writes; a password "info" must not turn every level into a mask."""
 _SMALL = 2**63
 
 
@@ -156,11 +158,11 @@ class _Renderer:
 
     def _value(self, key: str, value: Any) -> Any:
         if type(value) is str and len(value) <= LONGEST_VALUE:  # nearly all of them: every line counts
-            return value if key in OURS else self._redactor.text(value)
+            return value if key in _OURS else self._redactor.text(value)
         if type(value) is int and abs(value) < _SMALL:
             return value
         # Before anything is cut: half a secret is not found.
-        whole = plain(value) if key in OURS else self._redactor.value(plain(value))
+        whole = plain(value) if key in _OURS else self._redactor.value(plain(value))
         return cut(whole, keep_end=LONGEST_VALUE * 3 // 4 if key in ("exception", "stack_info") else 0)
 
 

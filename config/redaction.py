@@ -6,7 +6,7 @@ Owns what masked text looks like. Knows neither the settings nor the logging cha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -15,9 +15,6 @@ MASK = "***"
 SHORTEST_SECRET = 4
 """Shorter values are left alone: replacing every "ab" would garble the lines and protect nothing."""
 
-OURS = frozenset({"timestamp", "level"})
-"""Fields that the chain itself writes; a password "info" must not turn every level into a mask."""
-
 _NEXT_URL = re.compile(r";(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
 _TELLING_OPTION = re.compile(r"([?&][^=&#]*(?:pass|secret|token|pwd|cred)[^=&#]*=)[^&#]*", re.IGNORECASE)
 
@@ -25,8 +22,7 @@ _TELLING_OPTION = re.compile(r"([?&][^=&#]*(?:pass|secret|token|pwd|cred)[^=&#]*
 class Redactor:
     """Replaces known secret values in any text, as they are and as URLs and `repr` would spell them.
 
-    It is the last line of defence: nothing is supposed to hand a secret to a log or an error. It is
-    also a structlog processor; run it when every value is plain text, a number, a list or a dict.
+    It is the last line of defence: nothing is supposed to hand a secret to a log or an error.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -42,19 +38,12 @@ class Redactor:
     def __repr__(self) -> str:
         return "Redactor(***)"
 
-    def __call__(self, _: Any, __: str, event_dict: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        """Redact an event's values. Its own field names stay, those inside values do not."""
-        for key, value in event_dict.items():
-            if key not in OURS:
-                event_dict[key] = self.value(value)
-        return event_dict
-
     def text(self, text: str) -> str:
         """Return `text` with every known secret replaced by `***`."""
         return self._known.sub(MASK, text) if self._known else text
 
     def value(self, value: Any) -> Any:
-        """Return `value` with every string in it redacted: keys and elements of lists and dicts too."""
+        """Return `value`, made of JSON's types, with every string in it redacted: keys and elements too."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):

@@ -23,6 +23,7 @@ from worker.ledger.clock import ServerClock, to_ms, whole_ms
 from worker.ledger.connection import Connection
 from worker.ledger.groups import Group, verdict_field
 from worker.ledger.keys import Keys
+from worker.ledger.packing import compact
 from worker.ledger.returns import KEEP_RETURNS_MS, hour_of, returned
 from worker.ledger.scripts import Call, run_all, script
 from worker.ledger.workflows import waiting_member
@@ -100,7 +101,6 @@ class Admission:
         return json.dumps({name: value for name, value in limits.items() if value is not None})
 
 
-_compact = json.JSONEncoder(separators=(",", ":")).encode
 _CAPS = ("places", "in_flight", "all_in_flight", "made", "all_made", "made_lately", "floor")
 ANY = Admission()
 """No limit but the gate."""
@@ -177,7 +177,7 @@ class Commits:
             waiting_member(before or after),
             "+" if change.parks else "-" if before and before.state is State.SCHEDULED else "",
             "" if before and not claimed else keys.key(after.workflow_version_uuid, after.fingerprint),
-            _compact(counted),
+            compact(counted),
         ]
         for event in change.events:
             arguments += [event.name, event_data(after, event)]
@@ -272,7 +272,7 @@ def event_data(lineage: Lineage, event: Event) -> str:
     """Return the data of a stream entry: the event's facts and whose they are, empty ones left out."""
     whose = {"workflow_uuid": lineage.workflow_uuid, "workflow_name": lineage.workflow_name}
     data = {**event.facts, **whose}
-    return _compact({key: value for key, value in data.items() if value not in (None, "")})
+    return compact({key: value for key, value in data.items() if value not in (None, "")})
 
 
 def _flies(lineage: Lineage | None) -> bool:

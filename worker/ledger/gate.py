@@ -16,6 +16,7 @@ from typing import Any
 from worker.ledger.clock import ServerClock, from_ms, to_ms, whole_ms
 from worker.ledger.connection import Connection
 from worker.ledger.keys import Keys
+from worker.ledger.packing import compact
 from worker.ledger.scripts import Call, run, script
 
 
@@ -185,7 +186,7 @@ class Gate:
         """
         keys, text = self._keys, _dump_halt(wanted) if wanted else ""
         until = to_ms(wanted.until) if wanted and wanted.until else ""
-        data = json.dumps({name: fact for name, fact in facts.items() if fact}, separators=(",", ":"))
+        data = compact({name: fact for name, fact in facts.items() if fact})
         arguments = [text, until, self._events_maxlen, event, data]
         mark = self._clock.mark()
         call = Call(script("halt"), [keys.gate, keys.events, keys.counters], arguments)

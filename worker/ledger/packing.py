@@ -1,12 +1,15 @@
-"""How the record of a lineage that has ended is made small: most records are of such, and are kept for weeks.
+"""How what is stored is made small.
 
-Ids and times are all that differs from one to the next. So it is deflated with the words that every record
-has, and written in letters: what is stored stays JSON, and `docs/ledger.md` shows how to read it.
+Everything is JSON without blanks. The record of a lineage that has ended is packed as well: most records are
+of such, and are kept for weeks. Ids and times are all that differs from one to the next. So it is deflated
+with the words that every record has, and written in letters: what is stored stays JSON, and `docs/ledger.md`
+shows how to read it.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import zlib
 
 WORDS = (
@@ -23,6 +26,10 @@ WORDS = (
     b'ms":,"policy":"default","failed_as":{"steps":,"actions":,"duration_ms":}}'
 )
 """Never to be changed: what was packed with them cannot be read without. Other words need another field."""
+
+
+compact = json.JSONEncoder(separators=(",", ":")).encode
+"""Return a value as JSON without blanks."""
 
 
 def pack(text: str) -> str:

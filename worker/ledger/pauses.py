@@ -13,6 +13,7 @@ from worker.domain.lineage import State
 from worker.ledger.clock import from_ms, to_ms
 from worker.ledger.gate import Halt
 from worker.ledger.ledger import Ledger
+from worker.ledger.packing import compact
 from worker.ledger.scripts import Call, run, script
 
 ITS_END = "its end"
@@ -44,7 +45,7 @@ class Pauses:
 
     async def _take_off(self, text: str, halt: Halt) -> bool:
         keys, facts = self._ledger.keys, {"by": ITS_END, **facts_of(halt)}
-        told = json.dumps(facts, separators=(",", ":"))
+        told = compact(facts)
         mark = self._ledger.clock.mark()
         arguments = [text, "retries_resumed", told]
         call = Call(script("end_halt"), [keys.gate, keys.events, keys.counters], arguments)

@@ -14,9 +14,8 @@ from worker.domain.failures import Signature
 from worker.domain.lineage import Attempt, Ending, Intent, Lineage, Order, State, Wish
 from worker.ledger.clock import from_ms, to_ms, whole_ms
 from worker.ledger.errors import LedgerFormatError
-from worker.ledger.packing import pack, unpack
+from worker.ledger.packing import compact, pack, unpack
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 FORMAT = 4
 """2 added what is known of the failure (`failed_as`, `strikes`), `joined` attempts, and the index of what is
 in flight; 3 `order` and the index of groups; 4 packs records of what has ended, keeps those in no index but
@@ -241,7 +240,7 @@ def _load_signature(record: dict[str, Any]) -> Signature | None:
 
 
 def _compact(record: dict[str, Any]) -> str:
-    return _encode(_without_blanks(record))
+    return compact(_without_blanks(record))
 
 
 def _without_blanks(fields: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from worker.domain.redrive import Outcome, Phase, Standing, Status, Tally
 from worker.domain.redrive_plan import Plan
 from worker.domain.redriven import Chosen, Item, Result
 from worker.ledger.clock import from_ms, to_ms
+from worker.ledger.packing import compact
 
 _SEPARATOR = "\n"
 
@@ -173,4 +174,4 @@ def load_result(text: str) -> tuple[datetime, Result]:
 
 def _compact(fields: dict[str, Any]) -> str:
     kept = {key: value for key, value in fields.items() if value not in (None, "")}
-    return json.dumps(kept, separators=(",", ":"))
+    return compact(kept)

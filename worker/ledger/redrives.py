@@ -21,6 +21,7 @@ from worker.ledger.clock import to_ms, whole_ms
 from worker.ledger.gate import as_mapping
 from worker.ledger.jobs import Turn
 from worker.ledger.ledger import Ledger
+from worker.ledger.packing import compact
 from worker.ledger.redrive_records import Redrive
 from worker.ledger.scripts import Call, run, script
 
@@ -61,7 +62,7 @@ class Redrives:
             records.dump_plan(plan),
             records.dump_standing(standing),
             standing.told,
-            json.dumps({"redrive": plan.id, **facts}, separators=(",", ":")),
+            compact({"redrive": plan.id, **facts}),
         )
         return bool(answer[1])
 
@@ -125,7 +126,7 @@ class Redrives:
                 *(keys.open_redrives, keys.events, keys.counters),
             ],
             *(plan.id, redrive.standing.version, records.dump_standing(to), int(drops)),
-            *(to.told, json.dumps(said, separators=(",", ":"))),
+            *(to.told, compact(said)),
         )
         return bool(answer[1])
 

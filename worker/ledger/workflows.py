@@ -22,6 +22,7 @@ from worker.ledger.clock import ServerClock, from_ms, to_ms, whole_ms
 from worker.ledger.connection import Connection
 from worker.ledger.gate import as_mapping
 from worker.ledger.keys import Keys
+from worker.ledger.packing import compact
 from worker.ledger.scripts import Call, run, run_all, script
 
 MOST_RUNS = 200
@@ -181,7 +182,7 @@ class Workflows:
             dump_breaker(told.after),
             self._events_maxlen,
             told.event,
-            json.dumps(facts, separators=(",", ":")),
+            compact(facts),
         ]
         call = Call(script("set_breaker"), [keys.breakers, keys.events, keys.counters], arguments)
         mark = self._clock.mark()

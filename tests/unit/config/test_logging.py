@@ -87,6 +87,15 @@ def test_our_line() -> None:
     assert abs(datetime.fromisoformat(line["timestamp"]) - datetime.now(UTC)) < timedelta(minutes=1)
 
 
+def test_a_secret_that_is_a_word_of_ours_garbles_no_line() -> None:
+    """A password "info" is masked wherever it stands, but in the level."""
+    stream = io.StringIO()
+    configure_logging("INFO", "json", stream, secrets=["info", "level"])
+    structlog.get_logger("worker").info("list_read", detail="some info")
+    line = json.loads(stream.getvalue())
+    assert (line["level"], line["detail"]) == ("info", "some ***")
+
+
 @pytest.mark.parametrize("name", ["celery", "celery.worker", "celery.task", "kombu", "redis", "some.library"])
 def test_foreign_line(name: str) -> None:
     """Libraries' lines get through the same chain, without the arguments they carry beside the message."""
