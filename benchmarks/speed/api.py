@@ -12,8 +12,6 @@ import argparse
 import asyncio
 import json
 import re
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -22,6 +20,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import formatdate
 from urllib.request import urlopen
+
+from benchmarks.speed.server import Connection, running, serve
 
 WORKFLOW, VERSION = "3b1f7a52-6f0e-4f53-9d3c-0c6a4b6f7d10", "90f0c1d4-98f4-4a52-8d22-0d5f6e2c7b11"
 _REQUEST = re.compile(rb"(GET|POST) (/\S*) HTTP/1\.1\r\n.*?\r\n\r\n", re.DOTALL)
@@ -64,25 +64,21 @@ class Tally:
     came_at: dict[str, float] = field(default_factory=dict)
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(Connection):
     def __init__(self, tally: Tally, latency_s: float) -> None:
+        super().__init__()
         self._tally = tally
         self._latency_s = latency_s
-        self._received = b""
         self._loop = asyncio.get_running_loop()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
     def data_received(self, data: bytes) -> None:
-        self._received += data
-        while match := _REQUEST.match(self._received):
+        self.received += data
+        while match := _REQUEST.match(self.received):
             length = _LENGTH.search(match.group())
             end = match.end() + (int(length.group(1)) if length else 0)
-            if len(self._received) < end:
+            if len(self.received) < end:
                 return
-            self._received = self._received[end:]
+            self.received = self.received[end:]
             self._answer(match.group(1), match.group(2))
 
     def _answer(self, method: bytes, path: bytes) -> None:
@@ -99,7 +95,7 @@ class _Connection(asyncio.Protocol):
         if retry and self._latency_s:
             self._loop.call_later(self._latency_s, self._write, answer)
         else:
-            self._transport.write(answer)
+            self.transport.write(answer)
 
     def _count(self, execution: bytes) -> None:
         tally, now_s = self._tally, time.monotonic()
@@ -113,8 +109,8 @@ class _Connection(asyncio.Protocol):
         return json.dumps({**told, "first_s": tally.first_s, "last_s": tally.last_s}).encode()
 
     def _write(self, answer: bytes) -> None:
-        if not self._transport.is_closing():
-            self._transport.write(answer)
+        if not self.transport.is_closing():
+            self.transport.write(answer)
 
 
 def _clone() -> bytes:
@@ -129,14 +125,6 @@ def _http(status: int, body: bytes) -> bytes:
         f"date: {formatdate(usegmt=True)}\r\n\r\n"
     )
     return head.encode() + body
-
-
-async def _serve(latency_s: float) -> None:
-    tally = Tally()
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(tally, latency_s), "127.0.0.1", 0, backlog=1000)
-    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
-    await server.serve_forever()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +150,8 @@ class Api:
 @contextmanager
 def api(latency_s: float = 0.0) -> Iterator[Api]:
     """Run the server as a process of its own until the block ends."""
-    words = [sys.executable, "-m", "benchmarks.speed.api", "--latency", str(latency_s)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield Api(process.stdout.readline().strip())
-        finally:
-            process.kill()
+    with running("benchmarks.speed.api", "--latency", str(latency_s)) as url:
+        yield Api(url)
 
 
 def main() -> None:
@@ -177,7 +160,8 @@ def main() -> None:
     parser.add_argument(
         "--latency", type=float, default=0.0, help="seconds before a retry call is answered (0)"
     )
-    asyncio.run(_serve(parser.parse_args().latency))
+    latency_s, tally = parser.parse_args().latency, Tally()
+    asyncio.run(serve(lambda: _Connection(tally, latency_s)))
 
 
 if __name__ == "__main__":

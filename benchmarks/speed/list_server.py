@@ -10,13 +10,13 @@ import argparse
 import asyncio
 import json
 import re
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
+
+from benchmarks.speed.server import Connection, running, serve
 
 PAGE = 100
 WORKFLOW, VERSION = "3b1f7a52-6f0e-4f53-9d3c-0c6a4b6f7d10", "90f0c1d4-98f4-4a52-8d22-0d5f6e2c7b11"
@@ -74,44 +74,29 @@ def _pages(count: int) -> list[bytes]:
     return [b"content-length: %d\r\n\r\n%s" % (len(body), body) for body in [*bodies, b"[]"]]
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(Connection):
     def __init__(self, pages: Sequence[bytes]) -> None:
+        super().__init__()
         self._pages = pages
-        self._received = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._received += data
-        while match := _REQUEST.match(self._received):
-            self._received = self._received[match.end() :]
+        self.received += data
+        while match := _REQUEST.match(self.received):
+            self.received = self.received[match.end() :]
             date = formatdate(usegmt=True)
             head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ndate: {date}\r\n"
-            self._transport.write(head.encode() + self._pages[int(match.group(1)) // PAGE])
-
-
-async def _serve(count: int) -> None:
-    pages = _pages(count)
-    server = await asyncio.get_running_loop().create_server(lambda: _Connection(pages), "127.0.0.1", 0)
-    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
-    await server.serve_forever()
+            self.transport.write(head.encode() + self._pages[int(match.group(1)) // PAGE])
 
 
 @contextmanager
 def list_server(count: int) -> Iterator[str]:
     """Run a server with so many failed executions as a process of its own; yield its address."""
-    words = [sys.executable, "-m", "benchmarks.speed.list_server", "--count", str(count)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
+    with running("benchmarks.speed.list_server", "--count", str(count)) as url:
+        yield url
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.list_server", description=__doc__)
     parser.add_argument("--count", type=int, default=100_000, help="executions in the list (100000)")
-    asyncio.run(_serve(parser.parse_args().count))
+    pages = _pages(parser.parse_args().count)
+    asyncio.run(serve(lambda: _Connection(pages)))

@@ -54,7 +54,7 @@ async def _stored(ledger: Ledger, story: Iterator[Change]) -> Lineage:
 def _story(life: Life, whose: Workflow, dice: random.Random, now: datetime) -> Iterator[Change]:
     """Yield the steps of a life. All of them are over, and what is scheduled then is due."""
     at = now - SPAN * (0.2 + 0.8 * dice.random())
-    root = _run(whose, dice, at)
+    root = failed_run(whose, dice, at)
     change = transitions.discover(
         root,
         failed_at=at,
@@ -71,7 +71,7 @@ def _story(life: Life, whose: Workflow, dice: random.Random, now: datetime) -> I
         change = _submit(change.after, at)
         yield change
         at += timedelta(milliseconds=50 + 300 * dice.random())
-        clone = replace(_run(whose, dice, at), status=Status.QUEUED, fingerprint=root.fingerprint)
+        clone = replace(failed_run(whose, dice, at), status=Status.QUEUED, fingerprint=root.fingerprint)
         change = transitions.accept(change.after, clone, now=at, evidence="201")
         yield change
         at += timedelta(minutes=1 + 3 * dice.random())
@@ -82,7 +82,8 @@ def _story(life: Life, whose: Workflow, dice: random.Random, now: datetime) -> I
         yield from _end(change.after, life.end, at)
 
 
-def _run(whose: Workflow, dice: random.Random, at: datetime) -> Execution:
+def failed_run(whose: Workflow, dice: random.Random, at: datetime) -> Execution:
+    """Return a run of a workflow that failed at that time."""
     return Execution(
         uuid=str(uuid.UUID(int=dice.getrandbits(128), version=4)),
         status=Status.FAILED,

