@@ -14,7 +14,7 @@ from worker.domain.lineage import State
 from worker.domain.transitions import Change
 from worker.ledger import ANY, Ledger, Outcome
 from worker.ledger.clock import to_ms
-from worker.ledger.gate import Answers, Closed, ClosingRule, Failure, Heard
+from worker.ledger.gate import LONGEST_PAUSE, Answers, Closed, ClosingRule, Failure, Heard
 
 MINUTE = timedelta(minutes=1)
 LEASE = timedelta(minutes=2)
@@ -268,6 +268,17 @@ async def test_after_a_pause_the_gate_opens_by_steps_too(ledger: Ledger) -> None
     ).gate == "paused":
         await asyncio.sleep(0.01)
     assert (claim.gate, len(claim.members)) == ("opening", 1)
+
+
+@pytest.mark.parametrize(("beyond_ms", "says"), [(-2000, "paused"), (2000, "open")])
+async def test_a_pause_from_before_the_clock_was_put_back_holds_up_nobody(
+    ledger: Ledger, beyond_ms: int, says: str
+) -> None:
+    """Neither those who claim work nor those who only look at the gate."""
+    until_ms = to_ms(ledger.clock.now() + LONGEST_PAUSE) + beyond_ms
+    await ledger.connection.command("HSET", ledger.keys.gate, "until", until_ms)
+    assert (await ledger.claim(State.SCHEDULED, limit=1, hide_for=MINUTE)).gate == says
+    assert ((await ledger.gate.look()).paused_until is not None) is (says == "paused")
 
 
 async def test_a_key_that_is_refused_during_an_outage_is_a_suspension(ledger: Ledger) -> None:

@@ -233,12 +233,15 @@ async def make_it_of_early_format_3(ledger: Ledger) -> None:
 
 
 async def test_what_was_grouped_and_not_counted_by_state_is_counted_once(ctx: Context) -> None:
-    """However often it is met."""
-    for number in range(6):
+    """However often it is met, and whatever of it was forgotten before."""
+    for number in range(8):
         found = await put(ctx.ledger, discovered(execution(f"e{number}")))
         if number % 2:
             await put(ctx.ledger, orders.cancel(found, detail=ANN, now=NOW))
     await make_it_of_early_format_3(ctx.ledger)
+    gone = (await ctx.ledger.read(["e7"]))["e7"]
+    assert isinstance(gone, Lineage)
+    assert await ctx.ledger.forget([gone]) == 1
     for _ in range(2):
         await regroup(ctx)
         await assert_grouped(ctx.ledger)
@@ -307,6 +310,18 @@ async def test_what_an_older_worker_writes_after_the_first_pass_is_met_by_a_late
     await make_old(ledger)
     await ledger.grouped()
     assert await regroup(ctx) == 0, "it is over"
+
+
+async def test_what_was_settled_in_an_older_format_is_not_in_this_one(ctx: Context) -> None:
+    """A ledger that went through an upgrade before gets its second pass all the same."""
+    ledger = ctx.ledger
+    before = {"passed_at": to_ms(ctx.now() - timedelta(days=30)), "settled": 3}
+    await ledger.connection.command("HSET", ledger.keys.job("regroup"), "memory", json.dumps(before))
+    await make_old(ledger)
+    assert await regroup(ctx) == 0
+    await put(ledger, discovered(execution("late")))
+    await make_old(ledger)
+    assert await regroup(ctx) == 1
 
 
 async def test_a_regrouping_that_is_cut_short_is_done_again(

@@ -17,14 +17,16 @@ from tests.support.simulation import start_simulator
 from worker.cli.decisions import declare_not_delivered, suspected_clones
 from worker.cli.person import Person
 from worker.domain.delivery import NotDelivered
-from worker.domain.executions import Execution
+from worker.domain.executions import Execution, Status
 from worker.domain.lineage import Lineage, State
 from worker.domain.logs import LOG_RULE, LogRule, Then
 from worker.domain.policy import PolicyBook
 from worker.engine import discover, submit
+from worker.engine.clones import take_in_ended
 from worker.engine.context import Context
+from worker.engine.gatekeeper import Gatekeeper
 from worker.engine.log_rules import read_rules
-from worker.kinetic import KineticClient
+from worker.kinetic import KineticClient, Throttled
 from worker.ledger import Ledger
 from worker.runtime import endpoint, list_contract, log_reader, options
 
@@ -94,6 +96,55 @@ async def submit_when_due(ctx: Context, root: str) -> Lineage:
     await ctx.ledger.reschedule(State.SCHEDULED, {root: ctx.now()})
     await submit(ctx)
     return await lineage_of(ctx, root)
+
+
+class Asked(ScriptedApi):
+    """Asks for a rest as soon as it is asked for the execution whose log is to be read."""
+
+    resting = False
+
+    async def get(self, execution_uuid: str) -> Execution:
+        if self.resting:
+            self.gets += 1
+            raise Throttled("rate_limited", "slow down", 429, pause=timedelta(minutes=1))
+        return await super().get(execution_uuid)
+
+
+def with_rule(ctx: Context, api: Asked, then: Then) -> None:
+    ctx.api, ctx.logs = api, Log()
+    ctx.calls = Gatekeeper(api, ctx.ledger, ctx.log, lists=lambda: True)
+    rule = LogRule("credentials", re.compile("bad credentials"), then)
+    ctx.policies = PolicyBook(replace(ctx.policies.default, log_rules=(rule,), strikes=2))
+
+
+async def test_what_a_log_has_to_decide_waits_for_a_gate_that_closed(ctx: Context) -> None:
+    """A clone is not given up as hopeless because nobody could ask what is known of its failure."""
+    api = Asked()
+    with_rule(ctx, api, Then.RETRY)
+    api.add(replace(failed("a"), n_steps=7))
+    await discover(ctx)
+    await submit(ctx)
+    running = await lineage_of(ctx, "a")
+    api.end(running.newest.clone, Status.FAILED)
+    api.resting = True
+    await take_in_ended(ctx, list(api.executions.values()))
+    assert (await lineage_of(ctx, "a")).state is State.RUNNING
+    api.resting = False
+    await ctx.ledger.connection.command("DEL", ctx.ledger.keys.gate)
+    await take_in_ended(ctx, list(api.executions.values()))
+    assert (await lineage_of(ctx, "a")).state is State.SCHEDULED
+
+
+async def test_a_retry_whose_log_cannot_be_asked_for_is_given_back(ctx: Context) -> None:
+    """The gate closes while the log is looked for: nothing is sent, and it is due as before."""
+    api = Asked()
+    with_rule(ctx, api, Then.HOLD)
+    api.add(failed("a"))
+    await discover(ctx)
+    api.resting = True
+    await submit(ctx)
+    assert (api.calls, (await lineage_of(ctx, "a")).state) == ([], State.SCHEDULED)
+    assert await ctx.ledger.count_due(State.SCHEDULED) == 1
 
 
 async def held_after_a_call_that_never_left(ctx: Context, api: ScriptedApi) -> Lineage:

@@ -23,6 +23,7 @@ from worker.domain.transitions import Change
 from worker.domain.watching import next_look_in
 from worker.engine.context import Context
 from worker.engine.desk import Workflow
+from worker.engine.gatekeeper import GateClosed
 from worker.engine.log_rules import read_rules
 from worker.kinetic import NotFound
 from worker.ledger import Outcome
@@ -41,8 +42,11 @@ async def take_in(ctx: Context, lineage: Lineage, found: Execution | NotFound | 
     now = ctx.now()
     if isinstance(found, Execution) and found.status is Status.FAILED:
         await ctx.desk.look([Workflow.of(lineage)])
-    change = await _change(ctx, lineage, found, now)
     next_at = next_look_at(ctx, lineage)
+    try:
+        change = await _change(ctx, lineage, found, now)
+    except GateClosed:  # its log has to be read before it is decided what comes next
+        return next_at
     if change is None:
         return next_at
     outcome = await ctx.commit(change, next_at=None if change.events else next_at)

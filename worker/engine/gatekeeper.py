@@ -36,7 +36,7 @@ _RULE = ClosingRule(outage.MEMORY, outage.FIRST_PROBE_IN, outage.LONGEST_PROBE_P
 
 
 class GateClosed(KineticError):
-    """The gate was closed while a list was read, perhaps by another worker: no further page is asked for."""
+    """The gate is closed, perhaps by another worker: a call of a row of them is not made."""
 
 
 class Gatekeeper:
@@ -104,18 +104,23 @@ class Gatekeeper:
 
     async def pages(self, *, status: Status | None, since: datetime | None = None) -> AsyncIterator[Page]:
         """Yield the listing page by page; raises `KineticError`, `GateClosed` among them."""
-        await self._pass()
+        await self.pass_gate()
         begun_at = self._ledger.clock.now()
         try:
             async for page in self._api.pages(status=status, since=since):
                 self._heard(begun_at)
                 yield page
                 if not page.last:
-                    await self._pass()
+                    await self.pass_gate()
                 begun_at = self._ledger.clock.now()
         except KineticError as error:
             await self._heed(error, begun_at)
             raise
+
+    async def pass_gate(self) -> None:
+        """Raise `GateClosed` where calls may not go on."""
+        if not await self.is_open():
+            raise GateClosed("gate_closed", "no call may be made now; what is left is asked for later")
 
     async def is_open(self) -> bool:
         """Return whether calls may go on; that another worker closed the gate is seen within a moment."""
@@ -241,10 +246,6 @@ class Gatekeeper:
             max(begun_at, so_far.begun_at or begun_at),
             max(begun_at, so_far.retry_begun_at or begun_at) if retry else so_far.retry_begun_at,
         )
-
-    async def _pass(self) -> None:
-        if not await self.is_open():
-            raise GateClosed("gate_closed", "no call may be made now; the rest of the list was not asked for")
 
     def _note_closing(self) -> None:
         self.closings += 1

@@ -16,10 +16,11 @@ from typing import Protocol
 
 from worker.domain.executions import Execution
 from worker.domain.logs import LogRule, first_match
+from worker.engine.gatekeeper import GateClosed
 from worker.kinetic import KineticError
 
 MOST_AT_ONCE = 4
-"""Readings under way per process; a retry call waits for its own."""
+"""Readings under way per process, with the call that says where the log is; a retry call waits for its own."""
 SLOW_S = 1.0
 """A reading that took this long in vain counts as hung. One that failed at once (no log, no such host) held
 up nobody, and is no reason to leave the logs of other runs unread."""
@@ -41,6 +42,9 @@ class Executions(Protocol):
 
     async def get(self, execution_uuid: str) -> Execution:
         """Return an execution; raises `KineticError`."""
+
+    async def pass_gate(self) -> None:
+        """Raise `GateClosed` where calls may not go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +81,26 @@ class Readings:
     async def read(self, logs: Logs, executions: Executions, uuid: str) -> str | None:
         """Return the end of a run's log; None when there is none to be had, or logs are left alone for now.
 
-        A page of failures brings many at once: the calls that say where their logs are wait as well.
+        A page of failures brings many at once: the calls that say where their logs are wait for a place as
+        well, and are not made behind a gate that was closed meanwhile.
 
         Raises:
-            KineticError: the execution cannot be read.
+            KineticError: the execution cannot be read; `GateClosed` when it must not be asked for.
         """
         async with self.at_once:
             if self.rests:  # the three before this one hung while it waited for its place
                 return None
-            execution = await executions.get(uuid)
-            began_s = self.clock_s()
             tries = self.hung >= HUNG_IN_A_ROW
+            rested_until_s = self.rests_until_s
             if tries:  # after a rest, and alone: the others rest on
-                self.rests_until_s = began_s + REST_S
+                self.rests_until_s = self.clock_s() + REST_S
+            try:
+                await executions.pass_gate()
+                execution = await executions.get(uuid)
+            except BaseException:
+                self.rests_until_s = rested_until_s
+                raise
+            began_s = self.clock_s()
             text = await logs.tail(execution)
             ended_s = self.clock_s()
             if text is not None:
@@ -140,6 +151,9 @@ async def read_rules(
         rules: in their order.
         failed_at: when it failed, by the API; None when it does not tell. Where a deployment retries in
             place, one execution fails more than once: without the time nothing is remembered.
+
+    Raises:
+        GateClosed: nobody may be asked now. What the log says is worth waiting for then.
     """
     if not rules or ctx.logs is None:
         return None
@@ -151,8 +165,11 @@ async def read_rules(
         return None
     try:
         text = await known.read(ctx.logs, ctx.calls, execution_uuid)
+    except GateClosed:
+        raise
     except KineticError:
-        return None  # the gate has heard of it, and the retry call will meet the same
+        await ctx.calls.pass_gate()
+        return None
     if text is None:
         return None
     found = first_match(here, text)

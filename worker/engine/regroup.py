@@ -24,17 +24,17 @@ async def regroup(ctx: Context) -> int:
     turn = await ctx.ledger.jobs.begin(JOB, lease=timedelta(minutes=1), gap=timedelta(0), calls_api=False)
     if isinstance(turn, str):
         return 0
-    memory = dict(turn.memory)
+    memory = dict(turn.memory) if turn.memory.get("for_format") == FORMAT else {"for_format": FORMAT}
     put = 0
     try:
-        if memory.get("settled") != FORMAT or not await ctx.ledger.is_grouped():
+        if not memory.get("settled") or not await ctx.ledger.is_grouped():
             began_at = ctx.now()
             put, whole = await _pass(ctx, turn)
             if whole:
                 await ctx.ledger.grouped()
                 waited = "passed_at" in memory and began_at - from_ms(memory["passed_at"]) >= AGAIN_AFTER
                 memory.setdefault("passed_at", to_ms(ctx.now()))
-                memory |= {"settled": FORMAT} if waited and not put else {}
+                memory |= {"settled": True} if waited and not put else {}
     finally:
         await ctx.ledger.jobs.finish(turn, memory)
     return put

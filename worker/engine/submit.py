@@ -28,6 +28,7 @@ from worker.domain.policy import Policy, Rule, ends_at, may_start, opening
 from worker.domain.transitions import CONFLICT, Change, IllegalTransitionError
 from worker.engine.context import CLOCK_MARGIN, Context
 from worker.engine.desk import Workflow
+from worker.engine.gatekeeper import GateClosed
 from worker.engine.log_rules import read_rules
 from worker.engine.pool import Pool
 from worker.engine.release import release
@@ -252,7 +253,11 @@ class _Submission:
         if lineage.is_ordered or lineage.overruled == lineage.failing:
             return True
         stamp = lineage.failure_stamp
-        rule = await read_rules(self.ctx, lineage.failing, policy.log_rules, failed_at=stamp)
+        try:
+            rule = await read_rules(self.ctx, lineage.failing, policy.log_rules, failed_at=stamp)
+        except GateClosed:
+            self.gated.append(lineage)
+            return False
         if rule is None or rule.then is Then.RETRY:
             return True
         detail = f'the log of {lineage.failing} matches the rule "{rule.name}"'

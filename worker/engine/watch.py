@@ -119,7 +119,7 @@ class _Clones(_Looks[Lineage]):
     async def supply(self) -> Sequence[Lineage]:
         most = self.at_once * BATCHES
         if self.asked is not None:  # the list was read for all that are due: these it does not show
-            if not await self.ctx.calls.is_open():  # the pool sees that as well, and ends
+            if self.asked and not await self.ctx.calls.is_open():  # the pool sees that as well, and ends
                 return []
             asked, self.asked = self.asked[:most], self.asked[most:]
             return asked

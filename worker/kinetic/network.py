@@ -185,9 +185,9 @@ class _Stream(httpcore.AsyncNetworkStream):
 
         The other side may have closed while this process was busy: what is sent then ends unclear.
         """
-        try:
-            poll = select.poll()
-            poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
-            return bool(poll.poll(0))
-        except ValueError:  # closed on our side
+        sock = self._transport.get_extra_info("socket")
+        if sock is None or sock.fileno() < 0:  # it is being closed
             return True
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLIN)
+        return bool(poll.poll(0))

@@ -337,7 +337,10 @@ class Ledger:
 
     async def grouped(self) -> None:
         """Note that every lineage is in its group."""
-        await self.connection.command("HSET", self.keys.facts, "grouped", records.FORMAT)
+        await run(
+            self.connection,
+            Call(script("grouped"), [self.keys.groups, self.keys.facts], [records.FORMAT]),
+        )
 
     async def track(self, uuids: Sequence[str]) -> int:
         """Put executions under watch by name, due at once; return how many were new."""

@@ -11,6 +11,7 @@ import pytest
 
 from worker.domain.executions import Execution, Status
 from worker.domain.logs import LogRule, Then
+from worker.engine.gatekeeper import GateClosed
 from worker.engine.log_rules import (
     HUNG_IN_A_ROW,
     MOST_AT_ONCE,
@@ -20,7 +21,7 @@ from worker.engine.log_rules import (
     Readings,
     read_rules,
 )
-from worker.kinetic import KineticError, NotFound, Unreachable
+from worker.kinetic import KineticError, NotFound, Throttled, Unreachable
 
 HOLD = LogRule("bad credentials", re.compile("invalid credentials"), Then.HOLD)
 STOP = LogRule("any error", re.compile("ERROR"), Then.STOP)
@@ -35,6 +36,8 @@ class World:
     trouble: KineticError | None = None
     asked: list[str] = field(default_factory=list)
     reads: bool = True
+    closed: bool = False
+    closes: bool = False
     readings: Readings = field(default_factory=Readings)
 
     @property
@@ -45,8 +48,14 @@ class World:
     def calls(self) -> World:
         return self
 
+    async def pass_gate(self) -> None:
+        if self.closed:
+            raise GateClosed("gate_closed")
+
     async def get(self, execution_uuid: str) -> Execution:
+        await asyncio.sleep(0)
         self.asked.append(execution_uuid)
+        self.closed = self.closed or self.closes
         if self.trouble:
             raise self.trouble
         return Execution(execution_uuid, "v-1", Status.FAILED)
@@ -84,6 +93,15 @@ async def test_an_api_that_does_not_answer_decides_nothing(trouble: KineticError
     world = World(trouble=trouble)
     assert await read_rules(world, "e-1", (HOLD,)) is None
     assert world.asked == ["e-1"]
+
+
+async def test_nobody_is_asked_behind_a_gate_that_closed_meanwhile() -> None:
+    """The first calls are asked to rest: those that wait for their place are not made, and know why."""
+    world = World(trouble=Throttled("rate_limited"), closes=True)
+    read = (read_rules(world, f"e-{n}", (HOLD,)) for n in range(20))
+    ends = await asyncio.gather(*read, return_exceptions=True)
+    assert {type(each) for each in ends} == {GateClosed}
+    assert len(world.asked) == MOST_AT_ONCE
 
 
 @dataclass

@@ -61,19 +61,18 @@ end
 -- What has ended is counted by its state as well: it is in the index of its group only.
 local ENDED = {recovered = true, exhausted = true, rejected = true, cancelled = true}
 
+local function state_of(group) return string.match(group, '^%l+') end
+
 local function count_group(counts, group, by)
   if redis.call('HINCRBY', counts, group, by) <= 0 then redis.call('HDEL', counts, group) end
-  local state = string.match(group, '^%l+')
+  local state = state_of(group)
   if ENDED[state] and redis.call('HINCRBY', counts, state, by) <= 0 then redis.call('HDEL', counts, state) end
 end
 
 -- Move a lineage from one group to another ("" = none), and keep the counts of both in step with their indexes.
--- Return whether it was not in the second before.
 local function move_group(counts, from_index, to_index, from, to, root, since)
   if from ~= '' and from ~= to and redis.call('ZREM', from_index, root) == 1 then count_group(counts, from, -1) end
-  local entered = to ~= '' and redis.call('ZADD', to_index, since, root) == 1
-  if entered then count_group(counts, to, 1) end
-  return entered
+  if to ~= '' and redis.call('ZADD', to_index, since, root) == 1 then count_group(counts, to, 1) end
 end
 
 -- Five minutes: runs are counted by them.

@@ -14,10 +14,7 @@ if not stored then return {now, 0} end
 local record = cjson.decode(stored)
 if record.version ~= tonumber(ARGV[1]) or record.format >= tonumber(ARGV[8]) then return {now, 0} end
 redis.call('SET', KEYS[1], ARGV[7])
-local entered = move_group(KEYS[2], '', KEYS[3], '', ARGV[3], ARGV[2], ARGV[4])
-if ARGV[9] == '1' and redis.call('ZREM', KEYS[5], ARGV[2]) == 1 and not entered then
-  -- It was in its group, from when what had ended was counted by the index of its state.
-  redis.call('HINCRBY', KEYS[2], string.match(ARGV[3], '^%l+'), 1)
-end
+move_group(KEYS[2], '', KEYS[3], '', ARGV[3], ARGV[2], ARGV[4])
+if ARGV[9] == '1' then redis.call('ZREM', KEYS[5], ARGV[2]) end
 redis.call('HSETNX', KEYS[4], ARGV[5], ARGV[6])
 return {now, 1}

@@ -1,6 +1,7 @@
 -- Name keys by their digests that an older worker named by what they are made of.
 --
--- A digest that has a root already was given it by a worker of today: that root is the newer one.
+-- A digest that has a root already keeps it. It was given by a worker of today, or it is of an older lineage that was
+-- renamed before an older worker, in the midst of a reading, began the last lineage of its own.
 --
 -- KEYS[1] hash: key (workflow version and fingerprint) -> root
 -- ARGV[1] old name, ARGV[2] digest, repeated
