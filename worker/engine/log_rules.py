@@ -20,7 +20,7 @@ from worker.engine.gatekeeper import GateClosed
 from worker.kinetic import KineticError
 
 MOST_AT_ONCE = 4
-"""Readings under way per process, with the call that says where the log is; a retry call waits for its own."""
+"""Readings under way per process, with the call that says where the log is; a retry call waits."""
 SLOW_S = 1.0
 """A reading that took this long in vain counts as hung. One that failed at once (no log, no such host) held
 up nobody, and is no reason to leave the logs of other runs unread."""
