@@ -40,9 +40,10 @@ _JUST_AFTER, _AT_LEAST = timedelta(milliseconds=100), timedelta(seconds=1)
 MOST_CONFLICTS = 5
 """Conflicts in a row after which a failed execution is taken for one that cannot be retried."""
 _RECORD_AGAIN_AFTER_S = 0.5
-_PREPARED_AT_ONCE = 5
+_PREPARED_AT_ONCE, _PREPARED_OF_QUICK, _QUICK_S = 5, 10, 0.05
 """Intents on their way to the ledger. Calls that left together come back together: were all of them put on
-record together again, every place would wait for the last of them each time."""
+record together again, every place would wait for the last of them each time. Where answers come at once, what
+counts is that few trips are made: there are more then."""
 _CALL_EVERY_S = 0.5
 """Siblings are called so often at most: a message to each costs as much as a retry."""
 _Sent = tuple[Lineage, Delivery]
@@ -90,6 +91,10 @@ class _Submission:
         ended: set by every one of them that has ended.
         gated: lineages for others to claim, since no call leaves now.
         waiting: lineages that go on waiting for their workflow.
+        closings: of the gate, when it began.
+        places: one for each call that may be under way.
+        answered_in_s: how long the last call took.
+        preparing, preparing_quick: bound the intents on their way, see `_PREPARED_AT_ONCE`.
     """
 
     ctx: Context
@@ -106,12 +111,15 @@ class _Submission:
     closings: int = field(init=False)
     places: asyncio.Semaphore = field(init=False)
     lingers_until_s: float = field(init=False)
+    answered_in_s: float = _QUICK_S
     preparing: asyncio.Semaphore = field(init=False)
+    preparing_quick: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
         """Have a place for each call that may be under way at once."""
         self.closings = self.ctx.calls.closings
         self.preparing = asyncio.Semaphore(_PREPARED_AT_ONCE)
+        self.preparing_quick = asyncio.Semaphore(_PREPARED_OF_QUICK)
         self.places = asyncio.Semaphore(self.ctx.options.submit_concurrency)
         self.lingers_until_s = time.monotonic() + self.ctx.options.linger.total_seconds()
 
@@ -278,7 +286,7 @@ class _Submission:
         )
         ctx.desk.made(workflow)
         limits = ctx.desk.admission(workflow, seen, ctx.options.token_bucket)
-        async with self.preparing:
+        async with self.preparing_quick if self.answered_in_s < _QUICK_S else self.preparing:
             outcome = await ctx.commit(intent, admission=limits)
         if outcome is Outcome.GATED:
             self.open = ctx.calls.opening  # while it opens, a place may become free at any moment
@@ -293,7 +301,9 @@ class _Submission:
             return intent.after, NotDelivered("not_durable", detail)
         if outcome is not Outcome.COMMITTED:
             return None
+        sent_s = time.monotonic()
         delivery = await send(ctx, intent.after)
+        self.answered_in_s = time.monotonic() - sent_s
         self.count(type(delivery).__name__.lower())
         return intent.after, delivery
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 DEFAULT_PAUSE = timedelta(seconds=5)
 SHORTEST_PAUSE = timedelta(seconds=1)
@@ -22,6 +23,7 @@ _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 _LONGEST_DATE = 64
 
 
+@lru_cache(maxsize=16)  # every answer has one, and a second's are the same
 def http_date(value: str) -> datetime | None:
     """Return the moment an HTTP date names, in UTC; None when it names none.
 

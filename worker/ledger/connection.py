@@ -12,9 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import hiredis
 from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection
 from redis.backoff import ExponentialBackoff
@@ -31,6 +29,7 @@ from redis.exceptions import (
 
 from worker.ledger.durability import NO_WAIT, Durability
 from worker.ledger.errors import LedgerError, LedgerUnavailable
+from worker.ledger.lean import LeanConnection
 
 SOCKET_TIMEOUT_S = 5.0
 _RESENDS = 2
@@ -176,27 +175,7 @@ class FencedConnection(Connection):
         return answers
 
 
-class _PackingConnection(AbstractConnection):
-    """Writes commands down by hiredis: in Python the keys and arguments of a script cost more than all else.
-
-    Mixed into the class of connection that the URL asks for.
-    """
-
-    def pack_command(self, *args: Any) -> list[bytes]:
-        """Return a command as it is sent."""
-        if isinstance(args[0], str) and " " not in args[0]:
-            try:
-                return [hiredis.pack_command(args)]
-            except (TypeError, UnicodeEncodeError):  # a lone surrogate, say, which redis-py replaces
-                pass
-        return super().pack_command(*args)
-
-    def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
-        """Return many commands in one piece: each piece is written by a call of its own."""
-        return [b"".join(piece for command in commands for piece in self.pack_command(*command))]
-
-
-class _SentinelConnection(SentinelManagedConnection):
+class _SentinelConnection(LeanConnection, SentinelManagedConnection):
     """Asks the Sentinels for the master whenever it connects.
 
     redis-py asks when a connection is taken from the pool; to send a command again it connects to the same
@@ -217,7 +196,8 @@ def _client(url: str, max_connections: int) -> Redis:
     client = _plain_client(url, max_connections)
     pool = client.connection_pool
     kind = pool.connection_class
-    pool.connection_class = type(kind.__name__, (_PackingConnection, kind), {})
+    if not issubclass(kind, LeanConnection):
+        pool.connection_class = type(kind.__name__, (LeanConnection, kind), {})
     return client
 
 
