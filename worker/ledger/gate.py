@@ -16,7 +16,7 @@ from typing import Any
 from worker.ledger.clock import ServerClock, from_ms, to_ms, whole_ms
 from worker.ledger.connection import Connection
 from worker.ledger.keys import Keys
-from worker.ledger.packing import compact
+from worker.ledger.packing import compact_fields
 from worker.ledger.scripts import Call, run, script
 
 LONGEST_PAUSE = timedelta(seconds=3700)
@@ -189,7 +189,7 @@ class Gate:
         """
         keys, text = self._keys, _dump_halt(wanted) if wanted else ""
         until = to_ms(wanted.until) if wanted and wanted.until else ""
-        data = compact({name: fact for name, fact in facts.items() if fact})
+        data = compact_fields(facts)
         arguments = [text, until, self._events_maxlen, event, data]
         mark = self._clock.mark()
         call = Call(script("halt"), [keys.gate, keys.events, keys.counters], arguments)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any
 
 import hiredis
@@ -46,28 +46,25 @@ class LeanConnection(AbstractConnection):
             await self.connect_check_health(check_health=False)
         if check_health:
             await self.check_health()  # type: ignore[no-untyped-call]  # redis-py leaves it so
-        self._wait()
-        try:
-            await super().send_packed_command(command, check_health=False)
-        except RedisError as exc:
-            raise self._reason(exc) from exc
-        finally:
-            self._waits_since_s = None
+        await self._bounded(super().send_packed_command(command, check_health=False))
 
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """Return one answer; raises redis-py's errors, `TimeoutError` when none comes for too long."""
-        self._wait()
-        try:
-            return await super().read_response(*args, **kwargs)
-        except RedisError as exc:
-            raise self._reason(exc) from exc
-        finally:
-            self._waits_since_s = None
+        return await self._bounded(super().read_response(*args, **kwargs))
 
-    def _wait(self) -> None:
+    async def _bounded(self, work: Awaitable[Any]) -> Any:
         self._waits_since_s = time.monotonic()  # the loop's clock as well; to ask for the loop costs more
         if self._watch is None:
             self._watch = asyncio.get_running_loop().call_later(self._bound_s, self._look)
+        try:
+            return await work
+        except RedisError as exc:
+            if self._is_overdue:  # found out here, or while what was sent before was being written
+                self._is_overdue = False
+                raise TimeoutError(f"no answer within {self._bound_s:g} s") from exc
+            raise
+        finally:
+            self._waits_since_s = None
 
     def _look(self) -> None:
         """End the connection if somebody has waited for too long; look again while somebody waits."""
@@ -80,7 +77,3 @@ class LeanConnection(AbstractConnection):
         elif self._writer is not None:
             self._is_overdue = True
             self._writer.transport.abort()
-
-    def _reason(self, error: RedisError) -> RedisError:
-        was_overdue, self._is_overdue = self._is_overdue, False
-        return TimeoutError(f"no answer within {self._bound_s:g} s") if was_overdue else error

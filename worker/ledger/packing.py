@@ -11,6 +11,8 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from collections.abc import Mapping
+from typing import Any
 
 WORDS = (
     b'"state":"cancelled","reason":"cancelled_by_person","state":"rejected","reason":"validation_error","r'
@@ -30,6 +32,11 @@ WORDS = (
 
 compact = json.JSONEncoder(separators=(",", ":")).encode
 """Return a value as JSON without blanks."""
+
+
+def compact_fields(fields: Mapping[str, Any]) -> str:
+    """Return fields as `compact` does, those that are absent or empty left out; a zero is a value."""
+    return compact({name: value for name, value in fields.items() if value not in (None, "")})
 
 
 def pack(text: str) -> str:

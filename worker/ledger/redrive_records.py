@@ -12,7 +12,7 @@ from worker.domain.redrive import Outcome, Phase, Standing, Status, Tally
 from worker.domain.redrive_plan import Plan
 from worker.domain.redriven import Chosen, Item, Result
 from worker.ledger.clock import from_ms, to_ms
-from worker.ledger.packing import compact
+from worker.ledger.packing import compact_fields
 
 _SEPARATOR = "\n"
 
@@ -70,7 +70,7 @@ def load(fields: Mapping[str, str], pending: int, flying: Mapping[str, str], now
 
 def dump_plan(plan: Plan) -> str:
     """Return a plan as it is stored."""
-    return _compact(
+    return compact_fields(
         {
             "id": plan.id,
             "by": plan.by,
@@ -96,7 +96,7 @@ def load_plan(text: str) -> Plan:
 
 def dump_standing(standing: Standing) -> str:
     """Return where a redrive stands as it is stored."""
-    return _compact(
+    return compact_fields(
         {
             "version": standing.version,
             "status": standing.status.value,
@@ -127,7 +127,7 @@ def load_standing(text: str) -> Standing:
 
 def dump_item(item: Item) -> str:
     """Return an item as it is stored, without the time: the script that stores it adds that."""
-    return _compact(
+    return compact_fields(
         {
             "since": to_ms(item.chosen.since),
             "place": item.chosen.place,
@@ -154,7 +154,7 @@ def load_item(root: str, text: str) -> Item:
 
 def dump_result(result: Result) -> str:
     """Return what became of an item as it is stored, without the time."""
-    return _compact(
+    return compact_fields(
         {
             "root": result.root,
             "outcome": result.outcome.value,
@@ -170,8 +170,3 @@ def load_result(text: str) -> tuple[datetime, Result]:
     outcome = Outcome(stored["outcome"])
     result = Result(stored["root"], outcome, stored.get("why", ""), stored.get("execution", ""))
     return from_ms(stored["at"]), result
-
-
-def _compact(fields: dict[str, Any]) -> str:
-    kept = {key: value for key, value in fields.items() if value not in (None, "")}
-    return compact(kept)

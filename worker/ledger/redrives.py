@@ -21,7 +21,7 @@ from worker.ledger.clock import to_ms, whole_ms
 from worker.ledger.gate import as_mapping
 from worker.ledger.jobs import Turn
 from worker.ledger.ledger import Ledger
-from worker.ledger.packing import compact
+from worker.ledger.packing import compact, compact_fields
 from worker.ledger.redrive_records import Redrive
 from worker.ledger.scripts import Call, run, script
 
@@ -118,7 +118,6 @@ class Redrives:
         """
         keys, plan = self._keys, redrive.plan
         facts = {"redrive": plan.id, "by": to.by, "why": to.why, "total": plan.total, **redrive.counts}
-        said = {name: fact for name, fact in facts.items() if fact not in (None, "")}
         answer = await self._run(
             "move_redrive",
             [
@@ -126,7 +125,7 @@ class Redrives:
                 *(keys.open_redrives, keys.events, keys.counters),
             ],
             *(plan.id, redrive.standing.version, records.dump_standing(to), int(drops)),
-            *(to.told, compact(said)),
+            *(to.told, compact_fields(facts)),
         )
         return bool(answer[1])
 

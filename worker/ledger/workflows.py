@@ -22,7 +22,7 @@ from worker.ledger.clock import ServerClock, from_ms, to_ms, whole_ms
 from worker.ledger.connection import Connection
 from worker.ledger.gate import as_mapping
 from worker.ledger.keys import Keys
-from worker.ledger.packing import compact
+from worker.ledger.packing import compact_fields
 from worker.ledger.scripts import Call, run, run_all, script
 
 MOST_RUNS = 200
@@ -175,14 +175,13 @@ class Workflows:
     async def store(self, told: BreakerTold) -> bool:
         """Store a breaker and say so in the stream; False when someone else changed it meanwhile."""
         keys = self._keys
-        facts = {key: value for key, value in told.facts.items() if value not in (None, "")}
         arguments: list[str | int] = [
             told.workflow,
             told.before.version,
             dump_breaker(told.after),
             self._events_maxlen,
             told.event,
-            compact(facts),
+            compact_fields(told.facts),
         ]
         call = Call(script("set_breaker"), [keys.breakers, keys.events, keys.counters], arguments)
         mark = self._clock.mark()
